@@ -1,0 +1,179 @@
+//! Boot information: what a guest is given at start, at [`layout::BOOT_INFO`](crate::layout::BOOT_INFO).
+//!
+//! A fixed [`BootHeader`] followed by records of `u32` length + bytes: the program's name, then
+//! arguments, environment entries (`KEY=VALUE`) and preopened directories (handle, then guest path), as
+//! many of each as the header counts. The host encodes, the guest decodes; the guest trusts the host,
+//! but decoding is total all the same.
+
+use alloc::vec::Vec;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::Handle;
+
+/// Flags of [`BootHeader::flags`].
+pub mod boot_flags {
+    /// Standard input is a terminal.
+    pub const STDIN_IS_TERMINAL: u32 = 1;
+    /// Standard output is a terminal.
+    pub const STDOUT_IS_TERMINAL: u32 = 2;
+    /// Standard error is a terminal.
+    pub const STDERR_IS_TERMINAL: u32 = 4;
+}
+
+/// The fixed part.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct BootHeader {
+    /// [`crate::ABI_VERSION`] of the host.
+    pub abi_version: u32,
+    /// [`boot_flags`].
+    pub flags: u32,
+    /// Bytes of the compiled program at [`layout::PROGRAM`](crate::layout::PROGRAM).
+    pub program_bytes: u64,
+    /// Bytes of memory that [`crate::Request::Map`] can hand out.
+    pub memory_bytes: u64,
+    /// TSC ticks per millisecond; 0 if the TSC is no clock here and each reading must ask the host.
+    pub tsc_khz: u64,
+    /// Fresh entropy, never given twice.
+    pub seed: [u8; 32],
+    /// Number of arguments, the program's name as argument 0 among them.
+    pub args: u32,
+    /// Number of environment entries.
+    pub env: u32,
+    /// Number of preopened directories.
+    pub preopens: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(
+    size_of::<BootHeader>() == 80,
+    "guest ABI changed: bump ABI_VERSION"
+);
+
+/// A directory that is open at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preopen<'a> {
+    /// Its handle.
+    pub handle: Handle,
+    /// The path under which the program sees it.
+    pub guest_path: &'a [u8],
+}
+
+/// The boot information, decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootInfo<'a> {
+    /// The fixed part; its counts equal the lengths below.
+    pub header: BootHeader,
+    /// What messages call the program: the file's name.
+    pub program_name: &'a [u8],
+    /// Arguments, argument 0 first.
+    pub args: Vec<&'a [u8]>,
+    /// Environment, each `KEY=VALUE`.
+    pub env: Vec<&'a [u8]>,
+    /// Preopened directories.
+    pub preopens: Vec<Preopen<'a>>,
+}
+
+impl<'a> BootInfo<'a> {
+    /// Writes the boot information out. The header's counts are taken from the lists.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        let header = BootHeader {
+            args: count(self.args.len()),
+            env: count(self.env.len()),
+            preopens: count(self.preopens.len()),
+            ..self.header
+        };
+        let mut out = Vec::from(header.as_bytes());
+        let mut record = |bytes: &[u8]| {
+            out.extend_from_slice(&count(bytes.len()).to_le_bytes());
+            out.extend_from_slice(bytes);
+        };
+        record(self.program_name);
+        self.args
+            .iter()
+            .chain(&self.env)
+            .for_each(|bytes| record(bytes));
+        for preopen in &self.preopens {
+            record(&preopen.handle.0.to_le_bytes());
+            record(preopen.guest_path);
+        }
+        out
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote; `None` if `bytes` is nothing of the kind.
+    #[must_use]
+    pub fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let (header, mut rest) = BootHeader::read_from_prefix(bytes).ok()?;
+        let mut record = || {
+            let (len, tail) = rest.split_at_checked(4)?;
+            let len = u32::from_le_bytes(len.try_into().ok()?);
+            let (record, tail) = tail.split_at_checked(usize::try_from(len).ok()?)?;
+            rest = tail;
+            Some(record)
+        };
+        let program_name = record()?;
+        let args = (0..header.args).map(|_| record()).collect::<Option<_>>()?;
+        let env = (0..header.env).map(|_| record()).collect::<Option<_>>()?;
+        let preopens = (0..header.preopens)
+            .map(|_| {
+                let handle = Handle(u32::from_le_bytes(record()?.try_into().ok()?));
+                Some(Preopen {
+                    handle,
+                    guest_path: record()?,
+                })
+            })
+            .collect::<Option<_>>()?;
+        Some(Self {
+            header,
+            program_name,
+            args,
+            env,
+            preopens,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    fn sample() -> BootInfo<'static> {
+        BootInfo {
+            header: BootHeader {
+                args: 2,
+                env: 1,
+                preopens: 1,
+                seed: [7; 32],
+                ..BootHeader::default()
+            },
+            program_name: b"hello.wasm",
+            args: vec![b"hello", b""],
+            env: vec![b"K=V"],
+            preopens: vec![Preopen {
+                handle: Handle(3),
+                guest_path: b"/data",
+            }],
+        }
+    }
+
+    #[test]
+    fn decode_gives_back_what_was_encoded() {
+        assert_eq!(BootInfo::decode(&sample().encode()), Some(sample()));
+    }
+
+    #[test]
+    fn decode_refuses_every_truncation() {
+        let bytes = sample().encode();
+        for len in 0..bytes.len() {
+            assert_eq!(BootInfo::decode(&bytes[..len]), None, "first {len} bytes");
+        }
+    }
+}
