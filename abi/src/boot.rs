@@ -49,10 +49,7 @@ pub struct BootHeader {
     pub reserved: u32,
 }
 
-const _: () = assert!(
-    size_of::<BootHeader>() == 80,
-    "guest ABI changed: bump ABI_VERSION"
-);
+const _: () = assert!(size_of::<BootHeader>() == 80, "guest ABI changed: bump ABI_VERSION");
 
 /// A directory that is open at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +92,7 @@ impl<'a> BootInfo<'a> {
             out.extend_from_slice(bytes);
         };
         record(self.program_name);
-        self.args
-            .iter()
-            .chain(&self.env)
-            .for_each(|bytes| record(bytes));
+        self.args.iter().chain(&self.env).for_each(|bytes| record(bytes));
         for preopen in &self.preopens {
             record(&preopen.handle.0.to_le_bytes());
             record(preopen.guest_path);
@@ -123,19 +117,10 @@ impl<'a> BootInfo<'a> {
         let preopens = (0..header.preopens)
             .map(|_| {
                 let handle = Handle(u32::from_le_bytes(record()?.try_into().ok()?));
-                Some(Preopen {
-                    handle,
-                    guest_path: record()?,
-                })
+                Some(Preopen { handle, guest_path: record()? })
             })
             .collect::<Option<_>>()?;
-        Some(Self {
-            header,
-            program_name,
-            args,
-            env,
-            preopens,
-        })
+        Some(Self { header, program_name, args, env, preopens })
     }
 }
 
@@ -157,10 +142,7 @@ mod tests {
             program_name: b"hello.wasm",
             args: vec![b"hello", b""],
             env: vec![b"K=V"],
-            preopens: vec![Preopen {
-                handle: Handle(3),
-                guest_path: b"/data",
-            }],
+            preopens: vec![Preopen { handle: Handle(3), guest_path: b"/data" }],
         }
     }
 

@@ -25,18 +25,11 @@ pub struct Frame {
     pub ret: i64,
 }
 
-const _: () = assert!(
-    size_of::<Frame>() == 64,
-    "guest ABI changed: bump ABI_VERSION"
-);
-const _: () = assert!(
-    core::mem::offset_of!(Frame, args) == 8,
-    "guest ABI changed: bump ABI_VERSION"
-);
-const _: () = assert!(
-    core::mem::offset_of!(Frame, ret) == 56,
-    "guest ABI changed: bump ABI_VERSION"
-);
+const _: () = assert!(size_of::<Frame>() == 64, "guest ABI changed: bump ABI_VERSION");
+const _: () =
+    assert!(core::mem::offset_of!(Frame, args) == 8, "guest ABI changed: bump ABI_VERSION");
+const _: () =
+    assert!(core::mem::offset_of!(Frame, ret) == 56, "guest ABI changed: bump ABI_VERSION");
 
 /// A capability that the host granted to this guest. Meaningless outside its micro-VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -521,11 +514,7 @@ impl<'a> Request<'a> {
         };
         let handle = |i: usize| arg32(i).map(Handle);
         let path = |bytes: &'a [u8]| {
-            if path_is_valid(bytes) {
-                Ok(bytes)
-            } else {
-                Err(bad)
-            }
+            if path_is_valid(bytes) { Ok(bytes) } else { Err(bad) }
         };
         let mask = |i: usize| TimesMask::from_wire(frame.args[i]).ok_or(bad);
         let both_paths = |i: usize| {
@@ -534,27 +523,19 @@ impl<'a> Request<'a> {
             Ok((path(a)?, path(b)?))
         };
         Ok(match nr {
-            Nr::Exit => Self::Exit {
-                status: arg32(0)?.cast_signed(),
-            },
-            Nr::Abort => Self::Abort {
-                kind: AbortKind::from_wire(frame.args[0]).ok_or(bad)?,
-                message: data,
-            },
-            Nr::Log => Self::Log {
-                level: LogLevel::from_wire(frame.args[0]).ok_or(bad)?,
-                message: data,
-            },
+            Nr::Exit => Self::Exit { status: arg32(0)?.cast_signed() },
+            Nr::Abort => {
+                Self::Abort { kind: AbortKind::from_wire(frame.args[0]).ok_or(bad)?, message: data }
+            }
+            Nr::Log => {
+                Self::Log { level: LogLevel::from_wire(frame.args[0]).ok_or(bad)?, message: data }
+            }
             Nr::Map => {
                 let (gva, len) = (frame.args[0], frame.args[1]);
                 if !layout::map_range_is_valid(gva, len) {
                     return Err(bad);
                 }
-                Self::Map {
-                    gva,
-                    len,
-                    access: Access::from_wire(frame.args[2]).ok_or(bad)?,
-                }
+                Self::Map { gva, len, access: Access::from_wire(frame.args[2]).ok_or(bad)? }
             }
             Nr::Clock => Self::Clock,
             Nr::Poll => {
@@ -562,57 +543,33 @@ impl<'a> Request<'a> {
                 if data.len() % entry != 0 || data.len() / entry > layout::POLL_ENTRIES_MAX {
                     return Err(bad);
                 }
-                Self::Poll {
-                    timeout_ns: frame.args[0],
-                    entries: data,
-                }
+                Self::Poll { timeout_ns: frame.args[0], entries: data }
             }
             Nr::Read => {
                 let len = arg32(2)?;
                 if len as usize > layout::CALL_DATA_BYTES {
                     return Err(bad);
                 }
-                Self::Read {
-                    handle: handle(0)?,
-                    offset: frame.args[1],
-                    len,
-                }
+                Self::Read { handle: handle(0)?, offset: frame.args[1], len }
             }
-            Nr::Write => Self::Write {
-                handle: handle(0)?,
-                offset: frame.args[1],
-                data,
-            },
+            Nr::Write => Self::Write { handle: handle(0)?, offset: frame.args[1], data },
             Nr::Close => Self::Close { handle: handle(0)? },
-            Nr::Sync => Self::Sync {
-                handle: handle(0)?,
-                data_only: flag(1)?,
-            },
+            Nr::Sync => Self::Sync { handle: handle(0)?, data_only: flag(1)? },
             Nr::Stat => Self::Stat { handle: handle(0)? },
-            Nr::SetSize => Self::SetSize {
-                handle: handle(0)?,
-                size: frame.args[1],
-            },
+            Nr::SetSize => Self::SetSize { handle: handle(0)?, size: frame.args[1] },
             Nr::SetTimes => Self::SetTimes {
                 handle: handle(0)?,
                 mask: mask(1)?,
                 atime_ns: frame.args[2],
                 mtime_ns: frame.args[3],
             },
-            Nr::ReadDir => Self::ReadDir {
-                handle: handle(0)?,
-                cookie: frame.args[1],
-            },
+            Nr::ReadDir => Self::ReadDir { handle: handle(0)?, cookie: frame.args[1] },
             Nr::OpenAt => Self::OpenAt {
                 dir: handle(0)?,
                 flags: OpenFlags::from_wire(frame.args[1]).ok_or(bad)?,
                 path: path(data)?,
             },
-            Nr::StatAt => Self::StatAt {
-                dir: handle(0)?,
-                follow: flag(1)?,
-                path: path(data)?,
-            },
+            Nr::StatAt => Self::StatAt { dir: handle(0)?, follow: flag(1)?, path: path(data)? },
             Nr::SetTimesAt => Self::SetTimesAt {
                 dir: handle(0)?,
                 follow: flag(1)?,
@@ -621,23 +578,13 @@ impl<'a> Request<'a> {
                 mtime_ns: frame.args[4],
                 path: path(data)?,
             },
-            Nr::MkdirAt => Self::MkdirAt {
-                dir: handle(0)?,
-                path: path(data)?,
-            },
-            Nr::UnlinkAt => Self::UnlinkAt {
-                dir: handle(0)?,
-                directory: flag(1)?,
-                path: path(data)?,
-            },
+            Nr::MkdirAt => Self::MkdirAt { dir: handle(0)?, path: path(data)? },
+            Nr::UnlinkAt => {
+                Self::UnlinkAt { dir: handle(0)?, directory: flag(1)?, path: path(data)? }
+            }
             Nr::RenameAt => {
                 let (from, to) = both_paths(2)?;
-                Self::RenameAt {
-                    from_dir: handle(0)?,
-                    to_dir: handle(1)?,
-                    from,
-                    to,
-                }
+                Self::RenameAt { from_dir: handle(0)?, to_dir: handle(1)?, from, to }
             }
             Nr::LinkAt => {
                 let (from, to) = both_paths(2)?;
@@ -651,16 +598,9 @@ impl<'a> Request<'a> {
             }
             Nr::SymlinkAt => {
                 let (target, path) = both_paths(1)?;
-                Self::SymlinkAt {
-                    dir: handle(0)?,
-                    target,
-                    path,
-                }
+                Self::SymlinkAt { dir: handle(0)?, target, path }
             }
-            Nr::ReadLinkAt => Self::ReadLinkAt {
-                dir: handle(0)?,
-                path: path(data)?,
-            },
+            Nr::ReadLinkAt => Self::ReadLinkAt { dir: handle(0)?, path: path(data)? },
         })
     }
 
@@ -672,12 +612,9 @@ impl<'a> Request<'a> {
     pub fn encode(&self, area: &mut [u8]) -> Result<Frame, crate::Errno> {
         let wire = |handle: Handle| u64::from(handle.0);
         let (nr, args, first, second): (Nr, [u64; 6], &[u8], &[u8]) = match *self {
-            Self::Exit { status } => (
-                Nr::Exit,
-                [u64::from(status.cast_unsigned()), 0, 0, 0, 0, 0],
-                &[],
-                &[],
-            ),
+            Self::Exit { status } => {
+                (Nr::Exit, [u64::from(status.cast_unsigned()), 0, 0, 0, 0, 0], &[], &[])
+            }
             Self::Abort { kind, message } => {
                 (Nr::Abort, [kind as u64, 0, 0, 0, 0, 0], message, &[])
             }
@@ -686,42 +623,24 @@ impl<'a> Request<'a> {
                 (Nr::Map, [gva, len, access as u64, 0, 0, 0], &[], &[])
             }
             Self::Clock => (Nr::Clock, [0; 6], &[], &[]),
-            Self::Poll {
-                timeout_ns,
-                entries,
-            } => (Nr::Poll, [timeout_ns, 0, 0, 0, 0, 0], entries, &[]),
-            Self::Read {
-                handle,
-                offset,
-                len,
-            } => (
-                Nr::Read,
-                [wire(handle), offset, u64::from(len), 0, 0, 0],
-                &[],
-                &[],
-            ),
-            Self::Write {
-                handle,
-                offset,
-                data,
-            } => (Nr::Write, [wire(handle), offset, 0, 0, 0, 0], data, &[]),
+            Self::Poll { timeout_ns, entries } => {
+                (Nr::Poll, [timeout_ns, 0, 0, 0, 0, 0], entries, &[])
+            }
+            Self::Read { handle, offset, len } => {
+                (Nr::Read, [wire(handle), offset, u64::from(len), 0, 0, 0], &[], &[])
+            }
+            Self::Write { handle, offset, data } => {
+                (Nr::Write, [wire(handle), offset, 0, 0, 0, 0], data, &[])
+            }
             Self::Close { handle } => (Nr::Close, [wire(handle), 0, 0, 0, 0, 0], &[], &[]),
-            Self::Sync { handle, data_only } => (
-                Nr::Sync,
-                [wire(handle), u64::from(data_only), 0, 0, 0, 0],
-                &[],
-                &[],
-            ),
+            Self::Sync { handle, data_only } => {
+                (Nr::Sync, [wire(handle), u64::from(data_only), 0, 0, 0, 0], &[], &[])
+            }
             Self::Stat { handle } => (Nr::Stat, [wire(handle), 0, 0, 0, 0, 0], &[], &[]),
             Self::SetSize { handle, size } => {
                 (Nr::SetSize, [wire(handle), size, 0, 0, 0, 0], &[], &[])
             }
-            Self::SetTimes {
-                handle,
-                mask,
-                atime_ns,
-                mtime_ns,
-            } => (
+            Self::SetTimes { handle, mask, atime_ns, mtime_ns } => (
                 Nr::SetTimes,
                 [wire(handle), u64::from(mask.0), atime_ns, mtime_ns, 0, 0],
                 &[],
@@ -730,83 +649,33 @@ impl<'a> Request<'a> {
             Self::ReadDir { handle, cookie } => {
                 (Nr::ReadDir, [wire(handle), cookie, 0, 0, 0, 0], &[], &[])
             }
-            Self::OpenAt { dir, flags, path } => (
-                Nr::OpenAt,
-                [wire(dir), u64::from(flags.0), 0, 0, 0, 0],
-                path,
-                &[],
-            ),
-            Self::StatAt { dir, follow, path } => (
-                Nr::StatAt,
-                [wire(dir), u64::from(follow), 0, 0, 0, 0],
-                path,
-                &[],
-            ),
-            Self::SetTimesAt {
-                dir,
-                follow,
-                mask,
-                atime_ns,
-                mtime_ns,
-                path,
-            } => (
+            Self::OpenAt { dir, flags, path } => {
+                (Nr::OpenAt, [wire(dir), u64::from(flags.0), 0, 0, 0, 0], path, &[])
+            }
+            Self::StatAt { dir, follow, path } => {
+                (Nr::StatAt, [wire(dir), u64::from(follow), 0, 0, 0, 0], path, &[])
+            }
+            Self::SetTimesAt { dir, follow, mask, atime_ns, mtime_ns, path } => (
                 Nr::SetTimesAt,
-                [
-                    wire(dir),
-                    u64::from(follow),
-                    u64::from(mask.0),
-                    atime_ns,
-                    mtime_ns,
-                    0,
-                ],
+                [wire(dir), u64::from(follow), u64::from(mask.0), atime_ns, mtime_ns, 0],
                 path,
                 &[],
             ),
             Self::MkdirAt { dir, path } => (Nr::MkdirAt, [wire(dir), 0, 0, 0, 0, 0], path, &[]),
-            Self::UnlinkAt {
-                dir,
-                directory,
-                path,
-            } => (
-                Nr::UnlinkAt,
-                [wire(dir), u64::from(directory), 0, 0, 0, 0],
-                path,
-                &[],
-            ),
-            Self::RenameAt {
-                from_dir,
-                to_dir,
-                from,
-                to,
-            } => (
-                Nr::RenameAt,
-                [wire(from_dir), wire(to_dir), from.len() as u64, 0, 0, 0],
-                from,
-                to,
-            ),
-            Self::LinkAt {
-                from_dir,
-                to_dir,
-                follow,
-                from,
-                to,
-            } => {
-                let args = [
-                    wire(from_dir),
-                    wire(to_dir),
-                    from.len() as u64,
-                    u64::from(follow),
-                    0,
-                    0,
-                ];
+            Self::UnlinkAt { dir, directory, path } => {
+                (Nr::UnlinkAt, [wire(dir), u64::from(directory), 0, 0, 0, 0], path, &[])
+            }
+            Self::RenameAt { from_dir, to_dir, from, to } => {
+                (Nr::RenameAt, [wire(from_dir), wire(to_dir), from.len() as u64, 0, 0, 0], from, to)
+            }
+            Self::LinkAt { from_dir, to_dir, follow, from, to } => {
+                let args =
+                    [wire(from_dir), wire(to_dir), from.len() as u64, u64::from(follow), 0, 0];
                 (Nr::LinkAt, args, from, to)
             }
-            Self::SymlinkAt { dir, target, path } => (
-                Nr::SymlinkAt,
-                [wire(dir), target.len() as u64, 0, 0, 0, 0],
-                target,
-                path,
-            ),
+            Self::SymlinkAt { dir, target, path } => {
+                (Nr::SymlinkAt, [wire(dir), target.len() as u64, 0, 0, 0, 0], target, path)
+            }
             Self::ReadLinkAt { dir, path } => {
                 (Nr::ReadLinkAt, [wire(dir), 0, 0, 0, 0, 0], path, &[])
             }
@@ -817,12 +686,7 @@ impl<'a> Request<'a> {
         a.copy_from_slice(first);
         b.copy_from_slice(second);
         let data_len = u32::try_from(len).map_err(|_| crate::Errno::TooBig)?;
-        Ok(Frame {
-            nr: nr as u32,
-            data_len,
-            args,
-            ret: 0,
-        })
+        Ok(Frame { nr: nr as u32, data_len, args, ret: 0 })
     }
 }
 

@@ -141,10 +141,7 @@ pub fn map_range_is_valid(gva: u64, len: u64) -> bool {
 const _: () = {
     const MESSAGE: &str =
         "memory map inconsistent: keep the areas disjoint and in order, and bump ABI_VERSION";
-    assert!(
-        size_of::<ExceptionRecord>() == 80,
-        "guest ABI changed: bump ABI_VERSION"
-    );
+    assert!(size_of::<ExceptionRecord>() == 80, "guest ABI changed: bump ABI_VERSION");
     assert!(TSS + 0x100 <= IDT && IDT + 32 * 16 <= STUBS, "{}", MESSAGE);
     assert!(STUBS + 32 * STUB_BYTES <= RING0_STACK.start, "{}", MESSAGE);
     assert!(
@@ -153,41 +150,13 @@ const _: () = {
         MESSAGE
     );
     assert!(CALL_FRAME + PAGE <= CALL_DATA, "{}", MESSAGE);
-    assert!(
-        CALL_DATA + (CALL_DATA_BYTES as u64) < EXCEPTION_STACK.start,
-        "{}",
-        MESSAGE
-    );
-    assert!(
-        EXCEPTION_STACK.end <= GUEST_DATA.start && GUEST_DATA.end < STACK.start,
-        "{}",
-        MESSAGE
-    );
-    assert!(
-        PRIVATE.start == GDT && STACK.end == PRIVATE.end,
-        "{}",
-        MESSAGE
-    );
-    assert!(
-        PRIVATE.end <= IMAGE.start && IMAGE_TEXT.end == IMAGE_RODATA.start,
-        "{}",
-        MESSAGE
-    );
-    assert!(
-        IMAGE.end <= BOOT_INFO.start && BOOT_INFO.end <= PROGRAM.start,
-        "{}",
-        MESSAGE
-    );
-    assert!(
-        PROGRAM.end <= RAM_START && PROGRAM.end <= MAP_AREA.start,
-        "{}",
-        MESSAGE
-    );
-    assert!(
-        RAM_START + RAM_BYTES_MAX <= 1 << 39 && MAP_AREA.end <= 1 << 47,
-        "{}",
-        MESSAGE
-    );
+    assert!(CALL_DATA + (CALL_DATA_BYTES as u64) < EXCEPTION_STACK.start, "{}", MESSAGE);
+    assert!(EXCEPTION_STACK.end <= GUEST_DATA.start && GUEST_DATA.end < STACK.start, "{}", MESSAGE);
+    assert!(PRIVATE.start == GDT && STACK.end == PRIVATE.end, "{}", MESSAGE);
+    assert!(PRIVATE.end <= IMAGE.start && IMAGE_TEXT.end == IMAGE_RODATA.start, "{}", MESSAGE);
+    assert!(IMAGE.end <= BOOT_INFO.start && BOOT_INFO.end <= PROGRAM.start, "{}", MESSAGE);
+    assert!(PROGRAM.end <= RAM_START && PROGRAM.end <= MAP_AREA.start, "{}", MESSAGE);
+    assert!(RAM_START + RAM_BYTES_MAX <= 1 << 39 && MAP_AREA.end <= 1 << 47, "{}", MESSAGE);
     assert!(
         PRIVATE.start.is_multiple_of(LARGE_PAGE) && IMAGE_TEXT.start.is_multiple_of(LARGE_PAGE),
         "{}",
@@ -206,10 +175,7 @@ mod tests {
 
     #[test]
     fn the_map_area_is_accepted_whole() {
-        assert!(map_range_is_valid(
-            MAP_AREA.start,
-            MAP_AREA.end - MAP_AREA.start
-        ));
+        assert!(map_range_is_valid(MAP_AREA.start, MAP_AREA.end - MAP_AREA.start));
     }
 
     #[test]

@@ -159,22 +159,10 @@ impl<'a> DirEntry<'a> {
     }
 }
 
-const _: () = assert!(
-    size_of::<ClockSample>() == 16,
-    "guest ABI changed: bump ABI_VERSION"
-);
-const _: () = assert!(
-    size_of::<PollEntry>() == 16,
-    "guest ABI changed: bump ABI_VERSION"
-);
-const _: () = assert!(
-    size_of::<Stat>() == 64,
-    "guest ABI changed: bump ABI_VERSION"
-);
-const _: () = assert!(
-    size_of::<DirEntryHeader>() == 24,
-    "guest ABI changed: bump ABI_VERSION"
-);
+const _: () = assert!(size_of::<ClockSample>() == 16, "guest ABI changed: bump ABI_VERSION");
+const _: () = assert!(size_of::<PollEntry>() == 16, "guest ABI changed: bump ABI_VERSION");
+const _: () = assert!(size_of::<Stat>() == 64, "guest ABI changed: bump ABI_VERSION");
+const _: () = assert!(size_of::<DirEntryHeader>() == 24, "guest ABI changed: bump ABI_VERSION");
 
 #[cfg(test)]
 mod tests {
@@ -191,9 +179,7 @@ mod tests {
                 kind: 6,
                 name_len: u32::try_from(name.len()).unwrap(),
             };
-            at = DirEntry { header, name }
-                .write(&mut area, at)
-                .expect("fits");
+            at = DirEntry { header, name }.write(&mut area, at).expect("fits");
         }
         let mut rest = &area[..at];
         for (ino, name) in [(1, &b"a"[..]), (2, b"12345678"), (3, b"\xff\xfe")] {
@@ -206,28 +192,15 @@ mod tests {
 
     #[test]
     fn an_entry_that_does_not_fit_is_not_begun() {
-        let header = DirEntryHeader {
-            name_len: 9,
-            ..DirEntryHeader::default()
-        };
+        let header = DirEntryHeader { name_len: 9, ..DirEntryHeader::default() };
         let mut area = [7; 39];
-        assert_eq!(
-            DirEntry {
-                header,
-                name: b"123456789"
-            }
-            .write(&mut area, 0),
-            None
-        );
+        assert_eq!(DirEntry { header, name: b"123456789" }.write(&mut area, 0), None);
         assert_eq!(area, [7; 39]);
     }
 
     #[test]
     fn a_name_longer_than_the_answer_is_no_entry() {
-        let header = DirEntryHeader {
-            name_len: u32::MAX,
-            ..DirEntryHeader::default()
-        };
+        let header = DirEntryHeader { name_len: u32::MAX, ..DirEntryHeader::default() };
         assert_eq!(DirEntry::split_first(header.as_bytes()), None);
     }
 }

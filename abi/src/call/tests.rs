@@ -13,96 +13,27 @@ fn samples() -> vec::Vec<Request<'static>> {
     let mask = TimesMask::ATIME.with(TimesMask::MTIME_NOW);
     vec![
         Request::Exit { status: -7 },
-        Request::Abort {
-            kind: AbortKind::BadProgram,
-            message: b"m",
-        },
-        Request::Log {
-            level: LogLevel::Warn,
-            message: b"l",
-        },
-        Request::Map {
-            gva: layout::MAP_AREA.start,
-            len: 0x3000,
-            access: Access::ReadWrite,
-        },
+        Request::Abort { kind: AbortKind::BadProgram, message: b"m" },
+        Request::Log { level: LogLevel::Warn, message: b"l" },
+        Request::Map { gva: layout::MAP_AREA.start, len: 0x3000, access: Access::ReadWrite },
         Request::Clock,
-        Request::Poll {
-            timeout_ns: 5,
-            entries: &[0; size_of::<crate::PollEntry>() * 2],
-        },
-        Request::Read {
-            handle: dir,
-            offset: 6,
-            len: 7,
-        },
-        Request::Write {
-            handle: dir,
-            offset: 8,
-            data: b"xyz",
-        },
+        Request::Poll { timeout_ns: 5, entries: &[0; size_of::<crate::PollEntry>() * 2] },
+        Request::Read { handle: dir, offset: 6, len: 7 },
+        Request::Write { handle: dir, offset: 8, data: b"xyz" },
         Request::Close { handle: dir },
-        Request::Sync {
-            handle: dir,
-            data_only: true,
-        },
+        Request::Sync { handle: dir, data_only: true },
         Request::Stat { handle: dir },
-        Request::SetSize {
-            handle: dir,
-            size: 9,
-        },
-        Request::SetTimes {
-            handle: dir,
-            mask,
-            atime_ns: 10,
-            mtime_ns: 11,
-        },
-        Request::ReadDir {
-            handle: dir,
-            cookie: 12,
-        },
-        Request::OpenAt {
-            dir,
-            flags: OpenFlags::READ.with(OpenFlags::CREATE),
-            path: PATH,
-        },
-        Request::StatAt {
-            dir,
-            follow: true,
-            path: PATH,
-        },
-        Request::SetTimesAt {
-            dir,
-            follow: true,
-            mask,
-            atime_ns: 13,
-            mtime_ns: 14,
-            path: PATH,
-        },
+        Request::SetSize { handle: dir, size: 9 },
+        Request::SetTimes { handle: dir, mask, atime_ns: 10, mtime_ns: 11 },
+        Request::ReadDir { handle: dir, cookie: 12 },
+        Request::OpenAt { dir, flags: OpenFlags::READ.with(OpenFlags::CREATE), path: PATH },
+        Request::StatAt { dir, follow: true, path: PATH },
+        Request::SetTimesAt { dir, follow: true, mask, atime_ns: 13, mtime_ns: 14, path: PATH },
         Request::MkdirAt { dir, path: PATH },
-        Request::UnlinkAt {
-            dir,
-            directory: true,
-            path: PATH,
-        },
-        Request::RenameAt {
-            from_dir: dir,
-            to_dir: other,
-            from: PATH,
-            to: b"c",
-        },
-        Request::LinkAt {
-            from_dir: dir,
-            to_dir: other,
-            follow: true,
-            from: PATH,
-            to: b"c",
-        },
-        Request::SymlinkAt {
-            dir,
-            target: b"../t",
-            path: PATH,
-        },
+        Request::UnlinkAt { dir, directory: true, path: PATH },
+        Request::RenameAt { from_dir: dir, to_dir: other, from: PATH, to: b"c" },
+        Request::LinkAt { from_dir: dir, to_dir: other, follow: true, from: PATH, to: b"c" },
+        Request::SymlinkAt { dir, target: b"../t", path: PATH },
         Request::ReadLinkAt { dir, path: PATH },
     ]
 }
@@ -123,10 +54,8 @@ fn decode_gives_back_what_was_encoded() {
 #[test]
 fn samples_cover_every_call() {
     let mut area = [0; 256];
-    let numbers: vec::Vec<u32> = samples()
-        .iter()
-        .map(|request| frame_of(request, &mut area).nr)
-        .collect();
+    let numbers: vec::Vec<u32> =
+        samples().iter().map(|request| frame_of(request, &mut area).nr).collect();
     let all: vec::Vec<u32> = Nr::ALL.iter().map(|nr| *nr as u32).collect();
     assert_eq!(numbers, all);
 }
@@ -134,81 +63,40 @@ fn samples_cover_every_call() {
 #[test]
 fn decode_refuses_a_number_that_is_no_call() {
     for nr in (0..0x200).filter(|nr| Nr::ALL.iter().all(|known| *known as u32 != *nr)) {
-        let frame = Frame {
-            nr,
-            ..Frame::default()
-        };
-        assert_eq!(
-            Request::decode(&frame, &[]),
-            Err(Violation::UnknownCall(nr))
-        );
+        let frame = Frame { nr, ..Frame::default() };
+        assert_eq!(Request::decode(&frame, &[]), Err(Violation::UnknownCall(nr)));
     }
 }
 
 #[test]
 fn decode_refuses_data_beyond_the_window() {
-    let frame = Frame {
-        nr: Nr::Write as u32,
-        data_len: 5,
-        ..Frame::default()
-    };
-    assert_eq!(
-        Request::decode(&frame, b"abc"),
-        Err(Violation::DataOverrun(5))
-    );
+    let frame = Frame { nr: Nr::Write as u32, data_len: 5, ..Frame::default() };
+    assert_eq!(Request::decode(&frame, b"abc"), Err(Violation::DataOverrun(5)));
 }
 
 #[test]
 fn decode_refuses_a_path_with_a_nul() {
-    let frame = Frame {
-        nr: Nr::OpenAt as u32,
-        data_len: 3,
-        ..Frame::default()
-    };
-    assert_eq!(
-        Request::decode(&frame, b"a\0b"),
-        Err(Violation::BadArgument(Nr::OpenAt))
-    );
+    let frame = Frame { nr: Nr::OpenAt as u32, data_len: 3, ..Frame::default() };
+    assert_eq!(Request::decode(&frame, b"a\0b"), Err(Violation::BadArgument(Nr::OpenAt)));
 }
 
 #[test]
 fn decode_refuses_an_empty_path() {
-    let frame = Frame {
-        nr: Nr::MkdirAt as u32,
-        ..Frame::default()
-    };
-    assert_eq!(
-        Request::decode(&frame, &[]),
-        Err(Violation::BadArgument(Nr::MkdirAt))
-    );
+    let frame = Frame { nr: Nr::MkdirAt as u32, ..Frame::default() };
+    assert_eq!(Request::decode(&frame, &[]), Err(Violation::BadArgument(Nr::MkdirAt)));
 }
 
 #[test]
 fn decode_refuses_a_first_path_longer_than_the_data() {
-    let frame = Frame {
-        nr: Nr::RenameAt as u32,
-        data_len: 3,
-        args: [3, 3, 4, 0, 0, 0],
-        ret: 0,
-    };
-    assert_eq!(
-        Request::decode(&frame, b"abc"),
-        Err(Violation::BadArgument(Nr::RenameAt))
-    );
+    let frame = Frame { nr: Nr::RenameAt as u32, data_len: 3, args: [3, 3, 4, 0, 0, 0], ret: 0 };
+    assert_eq!(Request::decode(&frame, b"abc"), Err(Violation::BadArgument(Nr::RenameAt)));
 }
 
 #[test]
 fn decode_refuses_unknown_flags() {
-    let frame = Frame {
-        nr: Nr::OpenAt as u32,
-        data_len: 1,
-        args: [3, 1 << 31, 0, 0, 0, 0],
-        ret: 0,
-    };
-    assert_eq!(
-        Request::decode(&frame, b"a"),
-        Err(Violation::BadArgument(Nr::OpenAt))
-    );
+    let frame =
+        Frame { nr: Nr::OpenAt as u32, data_len: 1, args: [3, 1 << 31, 0, 0, 0, 0], ret: 0 };
+    assert_eq!(Request::decode(&frame, b"a"), Err(Violation::BadArgument(Nr::OpenAt)));
 }
 
 #[test]
@@ -220,11 +108,7 @@ fn decode_refuses_to_map_outside_the_map_area() {
         (layout::MAP_AREA.end - 0x1000, 0x2000),
         (!0xfff, 0x1000),
     ] {
-        let frame = Frame {
-            nr: Nr::Map as u32,
-            args: [gva, len, 3, 0, 0, 0],
-            ..Frame::default()
-        };
+        let frame = Frame { nr: Nr::Map as u32, args: [gva, len, 3, 0, 0, 0], ..Frame::default() };
         assert_eq!(
             Request::decode(&frame, &[]),
             Err(Violation::BadArgument(Nr::Map)),
@@ -235,23 +119,12 @@ fn decode_refuses_to_map_outside_the_map_area() {
 
 #[test]
 fn decode_refuses_half_a_poll_entry() {
-    let frame = Frame {
-        nr: Nr::Poll as u32,
-        data_len: 3,
-        ..Frame::default()
-    };
-    assert_eq!(
-        Request::decode(&frame, b"abc"),
-        Err(Violation::BadArgument(Nr::Poll))
-    );
+    let frame = Frame { nr: Nr::Poll as u32, data_len: 3, ..Frame::default() };
+    assert_eq!(Request::decode(&frame, b"abc"), Err(Violation::BadArgument(Nr::Poll)));
 }
 
 #[test]
 fn encode_declines_a_payload_that_does_not_fit() {
-    let request = Request::Write {
-        handle: Handle::STDOUT,
-        offset: 0,
-        data: b"abcd",
-    };
+    let request = Request::Write { handle: Handle::STDOUT, offset: 0, data: b"abcd" };
     assert_eq!(request.encode(&mut [0; 3]), Err(Errno::TooBig));
 }
