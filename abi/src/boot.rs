@@ -45,8 +45,8 @@ pub struct BootHeader {
     pub env: u32,
     /// Number of preopened directories.
     pub preopens: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Bytes of the whole boot information, this header included.
+    pub boot_bytes: u32,
 }
 
 const _: () = assert!(size_of::<BootHeader>() == 80, "guest ABI changed: bump ABI_VERSION");
@@ -63,7 +63,7 @@ pub struct Preopen<'a> {
 /// The boot information, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootInfo<'a> {
-    /// The fixed part; its counts equal the lengths below.
+    /// The fixed part; its counts and `boot_bytes` are those of the rest.
     pub header: BootHeader,
     /// What messages call the program: the file's name.
     pub program_name: &'a [u8],
@@ -76,7 +76,7 @@ pub struct BootInfo<'a> {
 }
 
 impl<'a> BootInfo<'a> {
-    /// Writes the boot information out. The header's counts are taken from the lists.
+    /// Writes the boot information out. The header's counts and `boot_bytes` are taken from the rest.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
@@ -97,6 +97,9 @@ impl<'a> BootInfo<'a> {
             record(&preopen.handle.0.to_le_bytes());
             record(preopen.guest_path);
         }
+        let header = BootHeader { boot_bytes: count(out.len()), ..header };
+        let (start, _) = out.split_at_mut(size_of::<BootHeader>());
+        start.copy_from_slice(header.as_bytes());
         out
     }
 
@@ -136,6 +139,7 @@ mod tests {
                 args: 2,
                 env: 1,
                 preopens: 1,
+                boot_bytes: 131,
                 seed: [7; 32],
                 ..BootHeader::default()
             },
