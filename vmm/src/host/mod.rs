@@ -1,0 +1,298 @@
+//! The host side of the guest contract: what a micro-VM's requests do.
+//!
+//! Rule: [`Host::call`] is total. Whatever a guest asks has an answer or an [`Errno`]; nothing panics,
+//! nothing is followed out of a preopened directory, no call but [`Request::Poll`] waits for another
+//! party, and no more is written than the reply holds. The host keeps no state for a guest but the
+//! capability table: positions, buffers and paths are the guest's own.
+//!
+//! Everything is denied by default: a guest has its three standard streams, the clocks, and the
+//! directories that were preopened for it, and what it opens beneath them.
+//!
+//! Knows nothing of KVM. Works on Linux 5.8 or newer (openat2(2), utimensat(2) with `AT_EMPTY_PATH`).
+
+mod clock;
+mod errno;
+mod fs;
+mod handles;
+mod poll;
+mod stdio;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use abi::boot::boot_flags;
+use abi::{Errno, Handle, Request, layout};
+use rustix::fs::{FileType, fstat};
+use rustix::termios::isatty;
+use zerocopy::{Immutable, IntoBytes};
+
+pub use self::handles::DirAccess;
+use self::handles::{Handles, Object, Role};
+pub use self::stdio::Stdio;
+
+/// Everything one guest was granted, and the calls that use it.
+///
+/// * [`Handle::STDIN`] can be read, [`Handle::STDOUT`] and [`Handle::STDERR`] can be written.
+/// * No directory is open unless [`preopen`](Self::preopen)ed.
+/// * At most 4096 handles are open, fewer where the process' limit of open files is lower.
+#[derive(Debug)]
+pub struct Host {
+    handles: Handles,
+    preopens: Vec<(Handle, Vec<u8>)>,
+    terminal_flags: u32,
+}
+
+/// What a call gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The result, as documented on each [`Request`].
+    pub value: u64,
+    /// Bytes at the start of the reply that belong to the answer.
+    pub data_bytes: usize,
+}
+
+/// Why a guest could not be given what it was to have.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The process has no descriptors left, or a standard stream is closed.
+    #[error("duplicate standard stream {}", handle.0)]
+    DuplicateStdio {
+        /// Which.
+        handle: Handle,
+        /// Why.
+        source: io::Error,
+    },
+    /// A standard stream cannot be used.
+    #[error("inspect standard stream {}", handle.0)]
+    InspectStdio {
+        /// Which.
+        handle: Handle,
+        /// Why.
+        source: io::Error,
+    },
+    /// A directory cannot be used.
+    #[error("inspect the directory for guest path {guest_path:?}")]
+    InspectDirectory {
+        /// Where the guest was to see it.
+        guest_path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// What was to be preopened is something else.
+    #[error("what the guest is to see at {guest_path:?} is no directory")]
+    NotADirectory {
+        /// Where the guest was to see it.
+        guest_path: String,
+    },
+    /// No path of a guest can be this.
+    #[error(
+        "guest path {guest_path:?} of {} bytes must have 1 to {} bytes and no NUL",
+        guest_path.len(),
+        layout::PATH_BYTES_MAX
+    )]
+    GuestPath {
+        /// The path.
+        guest_path: String,
+    },
+    /// More was to be granted than the table holds.
+    #[error("a guest has at most {limit} handles here; see the limit of open files (ulimit -n)")]
+    TooManyHandles {
+        /// Most handles.
+        limit: usize,
+    },
+}
+
+impl Host {
+    /// A host that grants `stdio` and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InspectStdio`], and [`Error::TooManyHandles`] if the process may hardly open a file.
+    pub fn new(stdio: Stdio) -> Result<Self, Error> {
+        let mut host =
+            Self { handles: Handles::new(), preopens: Vec::new(), terminal_flags: 0 };
+        let streams = [
+            (Handle::STDIN, stdio.stdin, boot_flags::STDIN_IS_TERMINAL),
+            (Handle::STDOUT, stdio.stdout, boot_flags::STDOUT_IS_TERMINAL),
+            (Handle::STDERR, stdio.stderr, boot_flags::STDERR_IS_TERMINAL),
+        ];
+        for (handle, fd, terminal_flag) in streams {
+            if isatty(&fd) {
+                host.terminal_flags |= terminal_flag;
+            }
+            let object = stdio::object(fd, handle == Handle::STDIN)
+                .map_err(|source| Error::InspectStdio { handle, source: source.into() })?;
+            host.grant(object)?;
+        }
+        Ok(host)
+    }
+
+    /// Lets the guest see `dir` at `guest_path`, which is bytes of any encoding.
+    ///
+    /// The guest can list the directory itself only if `dir` is open for reading (not `O_PATH`).
+    /// The access is that of this preopen, not of the files: where one preopened directory lies within
+    /// another, the guest has the access of the one through which it goes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::GuestPath`], [`Error::NotADirectory`], [`Error::TooManyHandles`].
+    pub fn preopen(
+        &mut self,
+        dir: OwnedFd,
+        guest_path: impl Into<Vec<u8>>,
+        access: DirAccess,
+    ) -> Result<Handle, Error> {
+        let guest_path = guest_path.into();
+        let text = || String::from_utf8_lossy(&guest_path).into_owned();
+        let lengths = 1..=layout::PATH_BYTES_MAX;
+        if !lengths.contains(&guest_path.len()) || guest_path.contains(&0) {
+            return Err(Error::GuestPath { guest_path: text() });
+        }
+        let stat = fstat(&dir).map_err(|source| Error::InspectDirectory {
+            guest_path: text(),
+            source: source.into(),
+        })?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Err(Error::NotADirectory { guest_path: text() });
+        }
+        let volume = Some(access);
+        let handle =
+            self.grant(Object { fd: dir, role: Role::Directory, read: true, write: false, volume })?;
+        self.preopens.push((handle, guest_path));
+        Ok(handle)
+    }
+
+    /// The preopened directories that are open: handle and guest path, in the order they were added.
+    pub fn preopens(&self) -> impl Iterator<Item = (Handle, &[u8])> {
+        self.preopens.iter().map(|(handle, guest_path)| (*handle, guest_path.as_slice()))
+    }
+
+    /// Which standard streams are terminals: [`boot_flags`].
+    #[must_use]
+    pub fn terminal_flags(&self) -> u32 {
+        self.terminal_flags
+    }
+
+    /// Does what `request` asks. The first [`Answer::data_bytes`] of `reply` are the answer's data; the
+    /// rest of it is unspecified. In production `reply` has [`layout::CALL_DATA_BYTES`].
+    ///
+    /// [`Request::Poll`] waits; a signal whose handler was installed without `SA_RESTART` ends the wait.
+    /// Whoever stops a guest so repeats the signal until the thread has stopped, because the wait may
+    /// begin just after one.
+    ///
+    /// # Errors
+    ///
+    /// Why the host declines; the guest is told. [`Errno::NotSupported`] for [`Request::Exit`],
+    /// [`Request::Abort`], [`Request::Log`] and [`Request::Map`]: those are handled by the micro-VM,
+    /// whose end, log and memory they are about. [`Errno::Interrupted`] if a signal came: the caller
+    /// sees to its stop flag and gives the guest the refusal.
+    pub fn call(&mut self, request: Request<'_>, reply: &mut [u8]) -> Result<Answer, Errno> {
+        let handles = &self.handles;
+        match request {
+            Request::Exit { .. }
+            | Request::Abort { .. }
+            | Request::Log { .. }
+            | Request::Map { .. } => Err(Errno::NotSupported),
+            Request::Clock => clock::sample(reply),
+            Request::Poll { timeout_ns, entries } => {
+                poll::wait(handles, timeout_ns, entries, reply)
+            }
+            Request::Read { handle, offset, len } => {
+                fs::read(handles.readable(handle)?, offset, len, reply)
+            }
+            Request::Write { handle, offset, data } => {
+                fs::write(handles.writable(handle)?, offset, data)
+            }
+            Request::Close { handle } => self.close(handle),
+            Request::Sync { handle, data_only } => fs::sync(handles.get(handle)?, data_only),
+            Request::Stat { handle } => fs::stat(handles.get(handle)?, reply),
+            Request::SetSize { handle, size } => fs::set_size(handles.get(handle)?, size),
+            Request::SetTimes { handle, mask, atime_ns, mtime_ns } => {
+                fs::set_times(handles.get(handle)?, mask, atime_ns, mtime_ns)
+            }
+            Request::ReadDir { handle, cookie } => {
+                fs::list(handles.directory(handle)?, cookie, reply)
+            }
+            Request::OpenAt { dir, flags, path } => self.open_at(dir, flags, path),
+            Request::StatAt { dir, follow, path } => {
+                fs::stat_at(handles.directory(dir)?, follow, path, reply)
+            }
+            Request::SetTimesAt { dir, follow, mask, atime_ns, mtime_ns, path } => {
+                let dir = handles.changeable_directory(dir)?;
+                fs::set_times_at(dir, follow, mask, atime_ns, mtime_ns, path)
+            }
+            Request::MkdirAt { dir, path } => {
+                fs::mkdir_at(handles.changeable_directory(dir)?, path)
+            }
+            Request::UnlinkAt { dir, directory, path } => {
+                fs::unlink_at(handles.changeable_directory(dir)?, directory, path)
+            }
+            Request::RenameAt { from_dir, to_dir, from, to } => fs::rename_at(
+                handles.changeable_directory(from_dir)?,
+                handles.changeable_directory(to_dir)?,
+                from,
+                to,
+            ),
+            Request::LinkAt { from_dir, to_dir, follow, from, to } => fs::link_at(
+                handles.directory(from_dir)?,
+                handles.changeable_directory(to_dir)?,
+                follow,
+                from,
+                to,
+            ),
+            Request::SymlinkAt { dir, target, path } => {
+                fs::symlink_at(handles.changeable_directory(dir)?, target, path)
+            }
+            Request::ReadLinkAt { dir, path } => {
+                fs::read_link_at(handles.directory(dir)?, path, reply)
+            }
+        }
+    }
+
+    fn grant(&mut self, object: Object) -> Result<Handle, Error> {
+        let limit = self.handles.limit();
+        self.handles.insert(object).map_err(|_| Error::TooManyHandles { limit })
+    }
+
+    fn close(&mut self, handle: Handle) -> Result<Answer, Errno> {
+        self.handles.close(handle)?;
+        self.preopens.retain(|(preopen, _)| *preopen != handle);
+        Ok(Answer::DONE)
+    }
+
+    fn open_at(
+        &mut self,
+        dir: Handle,
+        flags: abi::OpenFlags,
+        path: &[u8],
+    ) -> Result<Answer, Errno> {
+        let dir = self.handles.directory(dir)?;
+        self.handles.check_room()?;
+        let object = fs::open_at(dir, flags, path)?;
+        let handle = self.handles.insert(object)?;
+        Ok(Answer { value: handle.0.into(), data_bytes: 0 })
+    }
+}
+
+impl Answer {
+    /// It is done, and there is nothing to say.
+    const DONE: Self = Self { value: 0, data_bytes: 0 };
+
+    /// `len` bytes were moved to the start of the reply.
+    fn data(len: usize) -> Self {
+        Self { value: len as u64, data_bytes: len }
+    }
+
+    /// Writes `object` to the start of `reply`.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::TooBig`] if it does not fit.
+    fn of(object: &(impl IntoBytes + Immutable), reply: &mut [u8]) -> Result<Self, Errno> {
+        object.write_to_prefix(reply).map_err(|_| Errno::TooBig)?;
+        Ok(Self { value: 0, data_bytes: size_of_val(object) })
+    }
+}
