@@ -1,0 +1,99 @@
+//! Host calls: writes the frame, rings the doorbell, reads the answer.
+//!
+//! Invariant: a borrow of the data area never outlives the closure it was given to, and no host call
+//! that uses the data area is made inside such a closure. Growing the heap there is fine: a
+//! [`Request::Map`] has no data.
+#![expect(unsafe_code, reason = "the call window and the doorbell")]
+// UNSAFETY: the call window is memory at a fixed address, and the doorbell is an instruction.
+
+use core::arch::asm;
+use core::fmt::{self, Write};
+
+use abi::layout::{CALL_DATA, CALL_DATA_BYTES, CALL_FRAME};
+use abi::{AbortKind, Errno, Frame, Request};
+
+/// Makes a host call whose answer is its number.
+///
+/// # Errors
+///
+/// What the host declined it with, or [`Errno::TooBig`] if the payload does not fit the window.
+pub(crate) fn call(request: &Request<'_>) -> Result<u64, Errno> {
+    call_with(request, |value, _| value)
+}
+
+/// Makes a host call and gives its number and the data area to `read`.
+///
+/// # Errors
+///
+/// As [`call`].
+pub(crate) fn call_with<R>(
+    request: &Request<'_>,
+    read: impl FnOnce(u64, &[u8]) -> R,
+) -> Result<R, Errno> {
+    // SAFETY: the host has mapped CALL_DATA_BYTES of writable memory at CALL_DATA for this use alone;
+    // the borrow ends with this function, and no other is alive (module invariant).
+    let area = unsafe { core::slice::from_raw_parts_mut(CALL_DATA as *mut u8, CALL_DATA_BYTES) };
+    let frame = request.encode(area)?;
+    let value = ring(&frame)?;
+    Ok(read(value, area))
+}
+
+/// Makes a host call that has neither payload nor data in its answer.
+///
+/// # Errors
+///
+/// As [`call`].
+pub(crate) fn call_without_data(request: &Request<'_>) -> Result<u64, Errno> {
+    ring(&request.encode(&mut [])?)
+}
+
+/// Makes a host call that does not return.
+pub(crate) fn last_call(request: &Request<'_>) -> ! {
+    loop {
+        // The host never answers these calls. Should it, there is nothing to do but to repeat it.
+        let _ = call(request);
+    }
+}
+
+/// Ends the micro-VM because the guest cannot go on.
+pub(crate) fn abort(kind: AbortKind, message: fmt::Arguments<'_>) -> ! {
+    let mut text = Line { bytes: [0; LINE_BYTES], len: 0 };
+    // A message that does not fit is cut; that is the only way to fail.
+    let _ = text.write_fmt(message);
+    last_call(&Request::Abort { kind, message: text.bytes.get(..text.len).unwrap_or_default() })
+}
+
+/// Writes the frame, leaves the guest, reads the result.
+fn ring(frame: &Frame) -> Result<u64, Errno> {
+    let window = CALL_FRAME as *mut Frame;
+    // SAFETY: the host has mapped a page at CALL_FRAME for the frame; it is aligned and plain data.
+    unsafe { window.write_volatile(*frame) };
+    // SAFETY: the port is open to ring 3; the host changes memory of the call window and, for
+    // Request::Map, of pages that no reference points to. Registers survive.
+    unsafe {
+        asm!("out {port}, al", port = const abi::DOORBELL_PORT, in("al") 0u8, options(nostack, preserves_flags))
+    };
+    // SAFETY: as above.
+    Errno::result_of(unsafe { window.read_volatile() }.ret)
+}
+
+/// Longest message of [`abort`]: it is for one line of a terminal or log, with room for a backtrace.
+const LINE_BYTES: usize = 4096;
+
+/// A message built without the heap, which may be what failed.
+struct Line {
+    bytes: [u8; LINE_BYTES],
+    len: usize,
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.len..).ok_or(fmt::Error)?;
+        let n = text.len().min(room.len());
+        let (to, from) =
+            (room.get_mut(..n).ok_or(fmt::Error)?, text.as_bytes().get(..n).ok_or(fmt::Error)?);
+        to.copy_from_slice(from);
+        self.len += n;
+        if n == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
