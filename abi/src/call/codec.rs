@@ -1,0 +1,208 @@
+//! How a request crosses: from a frame and a data area, and into them.
+
+use super::{
+    AbortKind, Access, Frame, Handle, LogLevel, Nr, OpenFlags, Request, TimesMask, Violation,
+};
+use crate::layout;
+
+impl<'a> Request<'a> {
+    /// Parses a frame that the guest wrote. `area` is the whole data area, already copied out.
+    ///
+    /// # Errors
+    ///
+    /// The [`Violation`] that ends the micro-VM.
+    pub fn decode(frame: &Frame, area: &'a [u8]) -> Result<Self, Violation> {
+        let nr = Nr::try_from(frame.nr)?;
+        let bad = Violation::BadArgument(nr);
+        let data = usize::try_from(frame.data_len)
+            .ok()
+            .and_then(|len| area.get(..len))
+            .ok_or(Violation::DataOverrun(frame.data_len))?;
+        let arg32 = |i: usize| u32::try_from(frame.args[i]).map_err(|_| bad);
+        let flag = |i: usize| match frame.args[i] {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(bad),
+        };
+        let handle = |i: usize| arg32(i).map(Handle);
+        let path = |bytes: &'a [u8]| {
+            if path_is_valid(bytes) { Ok(bytes) } else { Err(bad) }
+        };
+        let mask = |i: usize| TimesMask::from_wire(frame.args[i]).ok_or(bad);
+        let both_paths = |i: usize| {
+            let first = arg32(i)? as usize;
+            let (a, b) = data.split_at_checked(first).ok_or(bad)?;
+            Ok((path(a)?, path(b)?))
+        };
+        Ok(match nr {
+            Nr::Exit => Self::Exit { status: arg32(0)?.cast_signed() },
+            Nr::Abort => {
+                Self::Abort { kind: AbortKind::from_wire(frame.args[0]).ok_or(bad)?, message: data }
+            }
+            Nr::Log => {
+                Self::Log { level: LogLevel::from_wire(frame.args[0]).ok_or(bad)?, message: data }
+            }
+            Nr::Map => {
+                let (gva, len) = (frame.args[0], frame.args[1]);
+                if !layout::map_range_is_valid(gva, len) {
+                    return Err(bad);
+                }
+                Self::Map { gva, len, access: Access::from_wire(frame.args[2]).ok_or(bad)? }
+            }
+            Nr::Clock => Self::Clock,
+            Nr::Poll => {
+                let entry = size_of::<crate::PollEntry>();
+                if data.len() % entry != 0 || data.len() / entry > layout::POLL_ENTRIES_MAX {
+                    return Err(bad);
+                }
+                Self::Poll { timeout_ns: frame.args[0], entries: data }
+            }
+            Nr::Read => {
+                let len = arg32(2)?;
+                if len as usize > layout::CALL_DATA_BYTES {
+                    return Err(bad);
+                }
+                Self::Read { handle: handle(0)?, offset: frame.args[1], len }
+            }
+            Nr::Write => Self::Write { handle: handle(0)?, offset: frame.args[1], data },
+            Nr::Close => Self::Close { handle: handle(0)? },
+            Nr::Sync => Self::Sync { handle: handle(0)?, data_only: flag(1)? },
+            Nr::Stat => Self::Stat { handle: handle(0)? },
+            Nr::SetSize => Self::SetSize { handle: handle(0)?, size: frame.args[1] },
+            Nr::SetTimes => Self::SetTimes {
+                handle: handle(0)?,
+                mask: mask(1)?,
+                atime_ns: frame.args[2],
+                mtime_ns: frame.args[3],
+            },
+            Nr::ReadDir => Self::ReadDir { handle: handle(0)?, cookie: frame.args[1] },
+            Nr::OpenAt => Self::OpenAt {
+                dir: handle(0)?,
+                flags: OpenFlags::from_wire(frame.args[1]).ok_or(bad)?,
+                path: path(data)?,
+            },
+            Nr::StatAt => Self::StatAt { dir: handle(0)?, follow: flag(1)?, path: path(data)? },
+            Nr::SetTimesAt => Self::SetTimesAt {
+                dir: handle(0)?,
+                follow: flag(1)?,
+                mask: mask(2)?,
+                atime_ns: frame.args[3],
+                mtime_ns: frame.args[4],
+                path: path(data)?,
+            },
+            Nr::MkdirAt => Self::MkdirAt { dir: handle(0)?, path: path(data)? },
+            Nr::UnlinkAt => {
+                Self::UnlinkAt { dir: handle(0)?, directory: flag(1)?, path: path(data)? }
+            }
+            Nr::RenameAt => {
+                let (from, to) = both_paths(2)?;
+                Self::RenameAt { from_dir: handle(0)?, to_dir: handle(1)?, from, to }
+            }
+            Nr::LinkAt => {
+                let (from, to) = both_paths(2)?;
+                Self::LinkAt {
+                    from_dir: handle(0)?,
+                    to_dir: handle(1)?,
+                    follow: flag(3)?,
+                    from,
+                    to,
+                }
+            }
+            Nr::SymlinkAt => {
+                let (target, path) = both_paths(1)?;
+                Self::SymlinkAt { dir: handle(0)?, target, path }
+            }
+            Nr::ReadLinkAt => Self::ReadLinkAt { dir: handle(0)?, path: path(data)? },
+        })
+    }
+
+    /// Writes this request as a frame, with its payload at the start of `area`.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Errno::TooBig`] if the payload does not fit into `area`.
+    pub fn encode(&self, area: &mut [u8]) -> Result<Frame, crate::Errno> {
+        let wire = |handle: Handle| u64::from(handle.0);
+        let (nr, args, first, second): (Nr, [u64; 6], &[u8], &[u8]) = match *self {
+            Self::Exit { status } => {
+                (Nr::Exit, [u64::from(status.cast_unsigned()), 0, 0, 0, 0, 0], &[], &[])
+            }
+            Self::Abort { kind, message } => {
+                (Nr::Abort, [kind as u64, 0, 0, 0, 0, 0], message, &[])
+            }
+            Self::Log { level, message } => (Nr::Log, [level as u64, 0, 0, 0, 0, 0], message, &[]),
+            Self::Map { gva, len, access } => {
+                (Nr::Map, [gva, len, access as u64, 0, 0, 0], &[], &[])
+            }
+            Self::Clock => (Nr::Clock, [0; 6], &[], &[]),
+            Self::Poll { timeout_ns, entries } => {
+                (Nr::Poll, [timeout_ns, 0, 0, 0, 0, 0], entries, &[])
+            }
+            Self::Read { handle, offset, len } => {
+                (Nr::Read, [wire(handle), offset, u64::from(len), 0, 0, 0], &[], &[])
+            }
+            Self::Write { handle, offset, data } => {
+                (Nr::Write, [wire(handle), offset, 0, 0, 0, 0], data, &[])
+            }
+            Self::Close { handle } => (Nr::Close, [wire(handle), 0, 0, 0, 0, 0], &[], &[]),
+            Self::Sync { handle, data_only } => {
+                (Nr::Sync, [wire(handle), u64::from(data_only), 0, 0, 0, 0], &[], &[])
+            }
+            Self::Stat { handle } => (Nr::Stat, [wire(handle), 0, 0, 0, 0, 0], &[], &[]),
+            Self::SetSize { handle, size } => {
+                (Nr::SetSize, [wire(handle), size, 0, 0, 0, 0], &[], &[])
+            }
+            Self::SetTimes { handle, mask, atime_ns, mtime_ns } => (
+                Nr::SetTimes,
+                [wire(handle), u64::from(mask.0), atime_ns, mtime_ns, 0, 0],
+                &[],
+                &[],
+            ),
+            Self::ReadDir { handle, cookie } => {
+                (Nr::ReadDir, [wire(handle), cookie, 0, 0, 0, 0], &[], &[])
+            }
+            Self::OpenAt { dir, flags, path } => {
+                (Nr::OpenAt, [wire(dir), u64::from(flags.0), 0, 0, 0, 0], path, &[])
+            }
+            Self::StatAt { dir, follow, path } => {
+                (Nr::StatAt, [wire(dir), u64::from(follow), 0, 0, 0, 0], path, &[])
+            }
+            Self::SetTimesAt { dir, follow, mask, atime_ns, mtime_ns, path } => (
+                Nr::SetTimesAt,
+                [wire(dir), u64::from(follow), u64::from(mask.0), atime_ns, mtime_ns, 0],
+                path,
+                &[],
+            ),
+            Self::MkdirAt { dir, path } => (Nr::MkdirAt, [wire(dir), 0, 0, 0, 0, 0], path, &[]),
+            Self::UnlinkAt { dir, directory, path } => {
+                (Nr::UnlinkAt, [wire(dir), u64::from(directory), 0, 0, 0, 0], path, &[])
+            }
+            Self::RenameAt { from_dir, to_dir, from, to } => {
+                (Nr::RenameAt, [wire(from_dir), wire(to_dir), from.len() as u64, 0, 0, 0], from, to)
+            }
+            Self::LinkAt { from_dir, to_dir, follow, from, to } => {
+                let args =
+                    [wire(from_dir), wire(to_dir), from.len() as u64, u64::from(follow), 0, 0];
+                (Nr::LinkAt, args, from, to)
+            }
+            Self::SymlinkAt { dir, target, path } => {
+                (Nr::SymlinkAt, [wire(dir), target.len() as u64, 0, 0, 0, 0], target, path)
+            }
+            Self::ReadLinkAt { dir, path } => {
+                (Nr::ReadLinkAt, [wire(dir), 0, 0, 0, 0, 0], path, &[])
+            }
+        };
+        let len = first.len() + second.len();
+        let target = area.get_mut(..len).ok_or(crate::Errno::TooBig)?;
+        let (a, b) = target.split_at_mut(first.len());
+        a.copy_from_slice(first);
+        b.copy_from_slice(second);
+        let data_len = u32::try_from(len).map_err(|_| crate::Errno::TooBig)?;
+        Ok(Frame { nr: nr as u32, data_len, args, ret: 0 })
+    }
+}
+
+/// Whether `path` may be decoded: not empty, free of NUL, not too long.
+fn path_is_valid(path: &[u8]) -> bool {
+    !path.is_empty() && path.len() <= layout::PATH_BYTES_MAX && !path.contains(&0)
+}
