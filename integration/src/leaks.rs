@@ -1,0 +1,261 @@
+//! Nothing is left over: the state of the machine before a test and after it must be the same.
+//!
+//! Compared are the descendants of this process (it is their subreaper, so a daemon cannot slip away
+//! to init), mounts, cgroups, named network namespaces and files in the places where a runtime keeps
+//! its state. Tests that are watched take turns, so that none sees another's traces. What belongs to
+//! another run on the same machine, known by the run's name, is left out.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, getpid, kill_process, set_child_subreaper};
+
+/// How long what was ended may take to disappear: containerd and the kernel clean up in the
+/// background, on a machine that is busy with the next thing.
+const SETTLE: Duration = Duration::from_secs(20);
+
+/// Beginning of the name of each run's directory, containerd namespace and cgroup.
+pub(crate) const RUN_PREFIX: &str = "hyperlight-test-";
+
+/// Directories that a runtime, its containerd or its clients write to besides the run's own.
+const STATE_DIRECTORIES: &[&str] = &["/run", "/var/lib", "/dev/shm", "/tmp"];
+
+/// What of those directories counts: names that begin so, and everything below them.
+const STATE_NAMES: &[&str] = &["containerd", "hyperlight", "shim", "wasmtime", "memfd"];
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Watches one test: made at its start, compares when dropped.
+///
+/// Dropping it panics with the list of what is left, unless the test is panicking already.
+#[derive(Debug)]
+pub struct Watch {
+    before: Traces,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Starts to watch; waits for its turn.
+///
+/// # Errors
+///
+/// This process cannot become the subreaper of its descendants.
+pub fn watch() -> Result<Watch> {
+    // A test that failed has poisoned the lock and said so; the next one starts from what is there.
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    set_child_subreaper(Some(getpid())).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
+    Ok(Watch { before: Traces::now(&[]), _turn: turn })
+}
+
+impl Watch {
+    /// Compares with the start.
+    ///
+    /// # Errors
+    ///
+    /// Lists what is left over, one thing a line.
+    pub fn check(&self) -> Result<()> {
+        self.before.nothing_more(&[])
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let left = self.check();
+        if std::thread::panicking() {
+            // The failure has its message; the next test shall not suffer from it.
+            self.before.kill_what_came();
+        } else if let Err(left) = left {
+            self.before.kill_what_came();
+            panic!("{left}");
+        }
+    }
+}
+
+/// What can be left over, one line each.
+#[derive(Clone, Debug)]
+pub(crate) struct Traces(BTreeSet<String>);
+
+impl Traces {
+    /// The state of this moment, with everything below the directories `also`.
+    pub(crate) fn now(also: &[PathBuf]) -> Self {
+        let mut lines = BTreeSet::new();
+        for process in descendants() {
+            lines.insert(format!("process {} {}", process.pid, process.name));
+        }
+        for line in text("/proc/self/mountinfo").lines() {
+            // Field 5 of proc_pid_mountinfo(5): the mount point.
+            lines.insert(format!("mount {}", line.split(' ').nth(4).unwrap_or(line)));
+        }
+        for directory in directories("/sys/fs/cgroup".as_ref()) {
+            lines.insert(format!("cgroup {}", directory.display()));
+        }
+        for name in names("/run/netns".as_ref()).into_iter().chain(names("/var/run/netns".as_ref()))
+        {
+            lines.insert(format!("network namespace {}", name.display()));
+        }
+        for place in STATE_DIRECTORIES {
+            for path in names(place.as_ref()) {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if name.starts_with(RUN_PREFIX) {
+                    // What is in a run's directory is for the node to say (`also`).
+                    lines.insert(format!("file {}", path.display()));
+                } else if STATE_NAMES
+                    .iter()
+                    .any(|state| name.trim_start_matches('.').starts_with(state))
+                {
+                    add_files(&path, &mut lines);
+                }
+            }
+        }
+        for directory in also {
+            add_files(directory, &mut lines);
+        }
+        let own = format!("{RUN_PREFIX}{}-", std::process::id());
+        lines.retain(|line| !line.contains(RUN_PREFIX) || line.contains(&own));
+        Self(lines)
+    }
+
+    /// Waits for everything to be gone that was not there at `self`.
+    pub(crate) fn nothing_more(&self, also: &[PathBuf]) -> Result<()> {
+        let since = Instant::now();
+        loop {
+            let left: Vec<_> = Self::now(also).0.difference(&self.0).cloned().collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            if since.elapsed() > SETTLE {
+                bail!("left over after {} s:\n  {}", SETTLE.as_secs(), left.join("\n  "));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills every descendant that was not there at `self`.
+    pub(crate) fn kill_what_came(&self) {
+        for process in descendants() {
+            if !self.0.contains(&format!("process {} {}", process.pid, process.name)) {
+                kill(process.pid);
+            }
+        }
+    }
+}
+
+/// Ends a process by force, if it is still there.
+pub(crate) fn kill(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        // Gone is as good as killed.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// A running process.
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    /// Process id.
+    pub(crate) pid: i32,
+    /// Parent's process id.
+    pub(crate) parent: i32,
+    /// Name, up to 15 bytes.
+    pub(crate) name: String,
+}
+
+/// Every process below this one that has not ended. A zombie of this process has: it is only not
+/// waited for.
+pub(crate) fn descendants() -> Vec<Process> {
+    let all = processes();
+    let own = getpid().as_raw_nonzero().get();
+    let mut family = BTreeSet::from([own]);
+    // A parent may have a higher number than its child, so once through is not enough.
+    while all.iter().any(|process| family.contains(&process.parent) && family.insert(process.pid)) {
+    }
+    all.into_iter().filter(|process| process.pid != own && family.contains(&process.pid)).collect()
+}
+
+/// Every process but the zombies of this one.
+pub(crate) fn processes() -> Vec<Process> {
+    let own = getpid().as_raw_nonzero().get();
+    let parse = |path: &Path| {
+        let pid: i32 = path.file_name()?.to_str()?.parse().ok()?;
+        // proc_pid_stat(5): "pid (name) state ppid ...", the name may hold spaces and parentheses.
+        let stat = fs::read_to_string(path.join("stat")).ok()?;
+        let (head, tail) = stat.rsplit_once(") ")?;
+        let mut fields = tail.split(' ');
+        let state = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let ended = state == "Z" && parent == own;
+        let name = head.split_once('(')?.1.to_owned();
+        (!ended).then_some(Process { pid, parent, name })
+    };
+    names("/proc".as_ref()).iter().filter_map(|path| parse(path)).collect()
+}
+
+/// Entries of a directory; none if it is not there.
+fn names(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+/// Every directory below `root`.
+pub(crate) fn directories(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut pending = vec![root.to_owned()];
+    while let Some(directory) = pending.pop() {
+        for path in names(&directory) {
+            if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
+                found.push(path.clone());
+                pending.push(path);
+            }
+        }
+    }
+    found
+}
+
+fn add_files(path: &Path, lines: &mut BTreeSet<String>) {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return };
+    lines.insert(format!("file {}", path.display()));
+    if metadata.is_dir() {
+        names(path).iter().for_each(|path| add_files(path, lines));
+    }
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn an_orphaned_process_is_reported() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        set_child_subreaper(Some(getpid())).unwrap();
+        let before = Traces::now(&[]);
+        // The shell ends at once and leaves its child behind, with no parent but the subreaper.
+        Command::new("sh").args(["-c", "sleep 1000 & exit 0"]).status().unwrap();
+
+        let left: Vec<_> = Traces::now(&[]).0.difference(&before.0).cloned().collect();
+        before.kill_what_came();
+
+        assert!(left.iter().any(|line| line.starts_with("process ")), "{left:?}");
+        before.nothing_more(&[]).unwrap();
+    }
+
+    #[test]
+    fn a_file_below_a_watched_directory_is_reported() {
+        let directory = std::env::temp_dir().join(format!("watched-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let also = [directory.clone()];
+        let before = Traces::now(&also);
+        fs::write(directory.join("left"), "").unwrap();
+
+        let after = Traces::now(&also);
+        fs::remove_dir_all(&directory).unwrap();
+
+        assert!(after.0.difference(&before.0).any(|line| line.ends_with("/left")), "{after:?}");
+    }
+}

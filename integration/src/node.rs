@@ -1,0 +1,317 @@
+//! A node: a private containerd with a registry beside it, in one directory, for one test.
+//!
+//! Its containerd has its own root, state, socket and log; its containers live in a containerd
+//! namespace, and so below a cgroup directory, named after the run. Dropping a node takes it down and
+//! asserts twice that nothing is left: while containerd still runs (so that its clean-up at the next
+//! start cannot hide anything) and after it has ended.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::leaks::{self, RUN_PREFIX, Traces, Watch};
+use crate::oci::Image;
+use crate::process::{self, Outcome, wait_until};
+use crate::{RUNTIME, Registry, binaries, tools};
+
+/// A running containerd and registry; dropping it checks that nothing is left over.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    directory: PathBuf,
+    registry: Option<Registry>,
+    containerd: Child,
+    ctr: PathBuf,
+    // Taken when containerd was up and had no container.
+    idle: Traces,
+    // Last: it compares after everything else is gone, and ends the turn.
+    _watch: Watch,
+}
+
+impl Node {
+    /// Starts a node; waits for the end of any other test that is watched.
+    ///
+    /// # Errors
+    ///
+    /// A program is missing or does not come up.
+    pub fn start() -> Result<Self> {
+        let watch = leaks::watch()?;
+        remove_dead_runs();
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{RUN_PREFIX}{}-{count}", std::process::id());
+        let directory = std::env::temp_dir().join(&name);
+        for part in ["tmp", "fifo"] {
+            let part = directory.join(part);
+            fs::create_dir_all(&part).with_context(|| format!("create {}", part.display()))?;
+        }
+        let registry = Registry::start(&directory)?;
+        let tree = tools::tree("containerd")?;
+        let containerd = start_containerd(&tree, &directory)?;
+        let ctr = tree.file(&["usr/bin/ctr"])?;
+        let idle = Traces::now(&[]);
+        let mut node = Self {
+            name,
+            directory,
+            registry: Some(registry),
+            containerd,
+            ctr,
+            idle,
+            _watch: watch,
+        };
+        let limit = Duration::from_secs(60);
+        wait_until("containerd to answer", limit, || {
+            node.ctr(["version"]).is_ok_and(|it| it.code() == 0)
+        })
+        .with_context(|| node.log())?;
+        node.idle = Traces::now(&node.kept_for_containers());
+        Ok(node)
+    }
+
+    /// A `ctr` command line for this containerd and the run's namespace.
+    pub fn ctr_command<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = Command::new(&self.ctr);
+        command
+            .arg("--address")
+            .arg(self.socket())
+            .args(["--namespace", &self.name])
+            .args(arguments);
+        command
+    }
+
+    /// Runs `ctr` to its end.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started, or hangs.
+    pub fn ctr<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Outcome> {
+        process::run(&mut self.ctr_command(arguments))
+    }
+
+    /// `ctr run --rm --runtime io.containerd.hyperlight.v1 [OPTIONS] REFERENCE ID [ARGUMENTS]`, ready
+    /// to be started. `options` come before the reference, `arguments` after the id.
+    #[must_use]
+    pub fn run_command(
+        &self,
+        reference: &str,
+        id: &str,
+        options: &[&str],
+        arguments: &[&str],
+    ) -> Command {
+        let mut command = self.ctr_command(["run", "--rm", "--runtime", RUNTIME]);
+        command.arg("--fifo-dir").arg(self.directory.join("fifo"));
+        command.args(options).args([reference, id]).args(arguments);
+        command
+    }
+
+    /// Runs a container to its end in the foreground.
+    ///
+    /// # Errors
+    ///
+    /// `ctr` cannot be started, or hangs.
+    pub fn run(&self, reference: &str, id: &str, arguments: &[&str]) -> Result<Outcome> {
+        process::run(&mut self.run_command(reference, id, &[], arguments))
+    }
+
+    /// Pushes `image` to the registry as `name:latest` and pulls it into containerd, which is as far
+    /// as `ctr` gets with any layout. Returns the reference.
+    ///
+    /// # Errors
+    ///
+    /// The push or the pull fails.
+    pub fn pull(&self, name: &str, image: &Image) -> Result<String> {
+        let reference = self.registry().push(name, image)?;
+        let pull = ["image", "pull", "--plain-http", &reference];
+        self.ctr(pull)?.success().with_context(|| format!("pull {reference}"))?;
+        Ok(reference)
+    }
+
+    /// The registry.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        #[expect(clippy::expect_used, reason = "taken only by drop")]
+        self.registry.as_ref().expect("the registry lives as long as the node")
+    }
+
+    /// containerd's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("containerd.sock")
+    }
+
+    /// The containerd namespace of the run, which is also its cgroup directory.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.name
+    }
+
+    /// The run's directory, for files of the test; removed with the node.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The end of containerd's log, which includes what the shims log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let log = fs::read_to_string(self.directory.join("containerd.log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// Process ids of the shims that serve this node, and of no other.
+    #[must_use]
+    pub fn shims(&self) -> Vec<i32> {
+        let shims =
+            leaks::descendants().into_iter().filter(|it| it.name.starts_with("containerd-shim"));
+        shims.map(|shim| shim.pid).collect()
+    }
+
+    /// Waits until no trace of a container is left while containerd runs.
+    ///
+    /// # Errors
+    ///
+    /// Lists what is left.
+    pub fn nothing_left(&self) -> Result<()> {
+        self.idle.nothing_more(&self.kept_for_containers())
+    }
+
+    /// Directories that are empty but for running containers: containerd's and the shim's own files
+    /// of each task, open FIFOs, temporary files.
+    fn kept_for_containers(&self) -> Vec<PathBuf> {
+        let tasks = |base: &str| {
+            self.directory.join(base).join("io.containerd.runtime.v2.task").join(&self.name)
+        };
+        // A directory itself is containerd's to keep; what is in it is not.
+        let below = |directory: PathBuf| {
+            let entries = fs::read_dir(directory).into_iter().flatten();
+            entries.filter_map(|entry| Some(entry.ok()?.path())).collect::<Vec<_>>()
+        };
+        ["state", "root"]
+            .map(tasks)
+            .into_iter()
+            .chain([self.directory.join("fifo"), self.directory.join("tmp")])
+            .flat_map(below)
+            .collect()
+    }
+}
+
+fn start_containerd(tree: &tools::Tree, directory: &Path) -> Result<Child> {
+    let base = directory.display();
+    // Of the plugins only those are off that a node without Kubernetes does not use.
+    let config = format!(
+        "version = 3\n\
+         root = '{base}/root'\n\
+         state = '{base}/state'\n\
+         temp = '{base}/tmp'\n\
+         disabled_plugins = ['io.containerd.cri.v1.images', 'io.containerd.cri.v1.runtime', \
+         'io.containerd.grpc.v1.cri', 'io.containerd.nri.v1.nri', \
+         'io.containerd.monitor.container.v1.restart', 'io.containerd.internal.v1.tracing']\n\
+         [grpc]\n\
+         address = '{base}/containerd.sock'\n\
+         [ttrpc]\n\
+         address = '{base}/containerd.sock.ttrpc'\n\
+         [plugins.'io.containerd.internal.v1.opt']\n\
+         path = '{base}/opt'\n"
+    );
+    let file = directory.join("containerd.toml");
+    fs::write(&file, config).context("write containerd's configuration")?;
+    let log =
+        fs::File::create(directory.join("containerd.log")).context("create containerd.log")?;
+    // The shim is found where the build left it, like any runtime: by PATH.
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", binaries().display());
+    Command::new(tree.file(&["usr/bin/containerd"])?)
+        .env_clear()
+        .env("PATH", path)
+        .env("TMPDIR", directory.join("tmp"))
+        .arg("--config")
+        .arg(file)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().context("share containerd.log")?)
+        .stderr(log)
+        .spawn()
+        .context("start containerd")
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let failing = std::thread::panicking();
+        let left = if failing { Ok(()) } else { self.nothing_left() };
+        if failing || left.is_err() {
+            eprintln!("the end of containerd's log:\n{}", self.log());
+            // No container may keep containerd's directories busy.
+            self.idle.kill_what_came();
+        }
+        if let Some(pid) = i32::try_from(self.containerd.id()).ok().and_then(Pid::from_raw) {
+            // It may have ended by itself; whoever used it has noticed.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let mut ended = || !matches!(self.containerd.try_wait(), Ok(None));
+        if wait_until("containerd to end", Duration::from_secs(30), &mut ended).is_err() {
+            drop(self.containerd.kill());
+            drop(self.containerd.wait());
+        }
+        self.registry = None;
+        remove_run(&self.name);
+        if let Err(left) = left {
+            panic!("{left}");
+        }
+        // The watch compares what is left now.
+    }
+}
+
+/// Removes what runs have left whose process was killed before it could.
+fn remove_dead_runs() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix(RUN_PREFIX).and_then(|rest| rest.split_once('-'));
+        if pid.is_some_and(|(pid, _)| !Path::new("/proc").join(pid).exists()) {
+            eprintln!("removing {name}, which a killed run has left");
+            kill_run(&name);
+            remove_run(&name);
+        }
+    }
+}
+
+/// Kills every process that names the run in its command line, as containerd, a registry and a shim
+/// do, with what they have started.
+fn kill_run(name: &str) {
+    let all = leaks::processes();
+    let names_run = |pid: i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(name)
+    };
+    let mut doomed: Vec<_> = all.iter().map(|it| it.pid).filter(|pid| names_run(*pid)).collect();
+    let mut next = 0;
+    while let Some(parent) = doomed.get(next).copied() {
+        doomed.extend(all.iter().filter(|it| it.parent == parent).map(|it| it.pid));
+        next += 1;
+    }
+    doomed.into_iter().for_each(leaks::kill);
+}
+
+/// Removes a run's mounts, cgroups and directory. Its processes have ended.
+fn remove_run(name: &str) {
+    let directory = std::env::temp_dir().join(name);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    for point in points.filter(|point| point.starts_with(&directory)) {
+        // Busy ones show up in the comparison.
+        let _ = unmount(point, UnmountFlags::DETACH);
+    }
+    // Deepest first; one that is not empty stays and shows up in the comparison.
+    let mut cgroups = leaks::directories("/sys/fs/cgroup".as_ref());
+    cgroups.retain(|cgroup| cgroup.components().any(|part| part.as_os_str() == name));
+    cgroups.sort_by_key(|cgroup| std::cmp::Reverse(cgroup.components().count()));
+    for cgroup in cgroups {
+        drop(fs::remove_dir(cgroup));
+    }
+    // What cannot be removed shows up in the comparison.
+    drop(fs::remove_dir_all(directory));
+}
