@@ -49,7 +49,10 @@ impl Tree {
         let places = ["usr/bin", "usr/sbin", "bin"].map(|dir| format!("{dir}/{program}"));
         let program = self.file(&places.each_ref().map(String::as_str))?;
         let mut command = Command::new(program);
-        command.env("LD_LIBRARY_PATH", self.root.join("usr/lib/x86_64-linux-gnu"));
+        let mut libraries = OsString::from(self.root.join("usr/lib/x86_64-linux-gnu"));
+        libraries.push(":");
+        libraries.push(self.root.join("lib/x86_64-linux-gnu"));
+        command.env("LD_LIBRARY_PATH", libraries);
         let mut path = OsString::from(self.root.join("usr/bin"));
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
