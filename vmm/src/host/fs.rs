@@ -18,8 +18,8 @@ use std::os::fd::OwnedFd;
 use abi::{APPEND, Errno, FileKind, OpenFlags, Stat, TimesMask};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, fcntl_setfl,
-    fdatasync, fstat, fsync, ftruncate, linkat, mkdirat, readlinkat, renameat, symlinkat,
-    unlinkat, utimensat,
+    fdatasync, fstat, fsync, ftruncate, linkat, mkdirat, readlinkat, renameat, symlinkat, unlinkat,
+    utimensat,
 };
 use rustix::io::{Errno as Os, ReadWriteFlags, pread, pwrite, pwritev2};
 
@@ -33,6 +33,9 @@ use super::{Answer, stdio};
 /// Permissions of what a guest creates, before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o777);
+
+/// `O_DSYNC`. Not `OFlags::DSYNC`, which rustix makes the costlier `O_SYNC` on Linux.
+const DSYNC: OFlags = OFlags::from_bits_retain(libc::O_DSYNC.cast_unsigned());
 
 /// Reads up to `len` bytes into `reply`: a file at `offset`, a stream where it stands.
 pub(super) fn read(
@@ -174,7 +177,7 @@ pub(super) fn open_at(dir: &Object, flags: OpenFlags, path: &[u8]) -> Result<Obj
     how.set(OFlags::EXCL, create && asks(OpenFlags::EXCLUSIVE));
     how.set(OFlags::TRUNC, truncate);
     how.set(OFlags::SYNC, asks(OpenFlags::SYNC));
-    how.set(OFlags::DSYNC, asks(OpenFlags::SYNC) || asks(OpenFlags::DATA_SYNC));
+    how.set(DSYNC, asks(OpenFlags::SYNC) || asks(OpenFlags::DATA_SYNC));
     let mode = if create { FILE_MODE } else { Mode::empty() };
     let fd = beneath::open(dir.fd(), path, how | OFlags::NONBLOCK | OFlags::NOCTTY, mode)?;
 

@@ -112,8 +112,7 @@ impl Host {
     ///
     /// [`Error::InspectStdio`], and [`Error::TooManyHandles`] if the process may hardly open a file.
     pub fn new(stdio: Stdio) -> Result<Self, Error> {
-        let mut host =
-            Self { handles: Handles::new(), preopens: Vec::new(), terminal_flags: 0 };
+        let mut host = Self { handles: Handles::new(), preopens: Vec::new(), terminal_flags: 0 };
         let streams = [
             (Handle::STDIN, stdio.stdin, boot_flags::STDIN_IS_TERMINAL),
             (Handle::STDOUT, stdio.stdout, boot_flags::STDOUT_IS_TERMINAL),
@@ -159,8 +158,13 @@ impl Host {
             return Err(Error::NotADirectory { guest_path: text() });
         }
         let volume = Some(access);
-        let handle =
-            self.grant(Object { fd: dir, role: Role::Directory, read: true, write: false, volume })?;
+        let handle = self.grant(Object {
+            fd: dir,
+            role: Role::Directory,
+            read: true,
+            write: false,
+            volume,
+        })?;
         self.preopens.push((handle, guest_path));
         Ok(handle)
     }

@@ -62,8 +62,7 @@ impl<'a> Place<'a> {
         if without_slashes(name) == b".." {
             object(dir, path, true)?; // not beneath, if this fails
         }
-        let parent =
-            open(dir, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+        let parent = open(dir, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
         Ok(Self { parent, name })
     }
 

@@ -21,11 +21,7 @@ const BUFFER_BYTES_MIN: usize = 4096;
 /// # Errors
 ///
 /// [`Errno::TooBig`] if the first entry does not fit.
-pub(in crate::host) fn list(
-    dir: &Object,
-    cookie: u64,
-    reply: &mut [u8],
-) -> Result<Answer, Errno> {
+pub(in crate::host) fn list(dir: &Object, cookie: u64, reply: &mut [u8]) -> Result<Answer, Errno> {
     if i64::try_from(cookie).is_err() {
         return Err(Errno::Invalid);
     }
