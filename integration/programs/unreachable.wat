@@ -1,9 +1,9 @@
-;; Traps at `unreachable`, two functions deep.
+;; Traps at `unreachable`, one call below the exported function.
 (component
   (core module $main
-    (func $fail unreachable)
-    (func (export "run") (result i32)
-      call $fail
+    (func $give_up unreachable)
+    (func $main (export "run") (result i32)
+      call $give_up
       i32.const 0))
   (core instance $main (instantiate $main))
   (func $run (result (result)) (canon lift (core func $main "run")))
