@@ -6,7 +6,7 @@
 #   qemu         qemu-system-x86_64 and a static busybox
 #   kernel       a stock Debian kernel with its modules
 #   wasm-cc      clang, lld, wasi-libc and the compiler runtime for wasm32
-#   protoc       protobuf-compiler and the include files of Google's types
+#   protoc       protobuf-compiler and the include files of Google's types; its command is /protoc
 #
 # Packages are fetched by apt from the mirrors that this system already uses, checked by apt's
 # signatures, and unpacked into trees below the cache directory: nothing is installed, and neither
@@ -96,7 +96,13 @@ bring() {
     containerd) unpack "$1" sid alone containerd ;;
     registry) unpack "$1" system alone docker-registry ;;
     qemu) unpack "$1" system closure qemu-system-x86 qemu-system-data seabios busybox-static ;;
-    protoc) unpack "$1" system closure protobuf-compiler libprotobuf-dev ;;
+    protoc)
+        unpack "$1" system closure protobuf-compiler libprotobuf-dev
+        # A program for build scripts, which know no library path.
+        printf '#!/bin/sh\nLD_LIBRARY_PATH=%q exec %q "$@"\n' \
+            "$tree/usr/lib/x86_64-linux-gnu" "$tree/usr/bin/protoc" >"$tree/protoc"
+        chmod +x "$tree/protoc"
+        ;;
     kernel)
         # Any kernel will do: one that is there stays when Debian publishes the next.
         [ -e "$tree/.packages" ] || unpack "$1" system alone "$(dependency linux-image-amd64 'linux-image-[0-9].*')"

@@ -9,6 +9,7 @@
 //! `node.push(..)`, `node.ctr(..)` work with it, and dropping it takes it down and checks.
 
 pub mod leaks;
+mod micro_vm;
 mod node;
 pub mod oci;
 pub mod process;
@@ -19,6 +20,7 @@ pub mod tools;
 
 use std::path::PathBuf;
 
+pub use micro_vm::{MicroVm, micro_vms};
 pub use node::Node;
 pub use registry::Registry;
 
