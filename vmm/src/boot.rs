@@ -9,7 +9,7 @@ use abi::boot::{BootHeader, BootInfo, Preopen};
 use abi::{Access, layout};
 
 use crate::kvm::{Kvm, Vcpu, Vm, VmExit};
-use crate::memory::{Backing, Gpa, GuestMemory, Region};
+use crate::memory::{Backing, Gpa, GuestMemory, Region, to_usize};
 use crate::paging::{AddressSpace, Mapped, Protection};
 use crate::{Config, Error, Image, Program, descriptors};
 
@@ -204,7 +204,7 @@ fn place_boot_info(
     // Known only after its own frames are taken; the size stays the same.
     info.header.memory_bytes = space.available_bytes();
     let bytes = info.encode();
-    for (gpa, page) in frames.into_iter().zip(bytes.chunks(layout::PAGE as usize)) {
+    for (gpa, page) in frames.into_iter().zip(bytes.chunks(to_usize(layout::PAGE))) {
         memory.write(gpa, page)?;
     }
     Ok(())
@@ -229,7 +229,9 @@ fn task_type(kvm: &Kvm) -> Result<u8, Error> {
 
 /// Runs a guest that does nothing but ring.
 fn doorbell_works(kvm: &Kvm, task_type: u8) -> Result<bool, Error> {
-    let (image, program) = (Image::doorbell_probe()?, Program::from_bytes(&[0])?);
+    // out DOORBELL_PORT, al; jmp to the out
+    const RING: [u8; 4] = [0xe6, abi::DOORBELL_PORT, 0xeb, 0xfc];
+    let (image, program) = (Image::of_code(&RING)?, Program::from_bytes(&[0])?);
     let config = Config::new(crate::MEMORY_BYTES_MIN)?;
     let (params, granted) = (BootParams::default(), Granted::default());
     let mut machine =
@@ -239,5 +241,40 @@ fn doorbell_works(kvm: &Kvm, task_type: u8) -> Result<bool, Error> {
             VmExit::Interrupted => {}
             exit => return Ok(exit == VmExit::Doorbell),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Boots a guest of `code`, lets `damage` change its memory, and runs it to its first exit.
+    fn first_exit(code: &[u8], damage: impl FnOnce(&mut GuestMemory)) -> Option<VmExit> {
+        if !std::path::Path::new("/dev/kvm").exists() {
+            assert!(std::env::var_os("REQUIRE_KVM").is_none_or(|v| v != "1"), "no /dev/kvm");
+            println!("skipped: no /dev/kvm");
+            return None;
+        }
+        let config = Config::new(crate::MEMORY_BYTES_MIN).unwrap();
+        let image = Image::of_code(code).unwrap();
+        let program = Program::from_bytes(&[0]).unwrap();
+        let (params, granted) = (BootParams::default(), Granted::default());
+        let mut machine = Machine::boot(config, &image, &program, &params, &granted).unwrap();
+        damage(&mut machine.memory);
+        Some(machine.vcpu.run().unwrap())
+    }
+
+    #[test]
+    fn an_exception_without_gates_is_a_triple_fault() {
+        let no_gates = |memory: &mut GuestMemory| memory.zero(Gpa(layout::IDT), 4096).unwrap();
+        let exit = first_exit(&[0x0f, 0x0b], no_gates);
+        assert!(exit.is_none_or(|exit| exit == VmExit::Shutdown), "{exit:?}");
+    }
+
+    #[test]
+    fn stubs_that_go_wild_end_the_machine() {
+        let wild = |memory: &mut GuestMemory| memory.write(Gpa(layout::STUBS), &[0; 4096]).unwrap();
+        let exit = first_exit(&[0x0f, 0x0b], wild);
+        assert!(exit.is_none_or(|exit| exit != VmExit::Doorbell), "{exit:?}");
     }
 }

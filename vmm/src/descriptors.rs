@@ -11,7 +11,7 @@ use std::mem::offset_of;
 use abi::layout::{self, ExceptionRecord};
 
 use crate::Error;
-use crate::memory::{Gpa, GuestMemory};
+use crate::memory::{Gpa, GuestMemory, to_usize};
 
 /// Selectors, indices into [`GDT`] with the requested privilege level in the low bits.
 pub(crate) mod selector {
@@ -31,6 +31,8 @@ pub(crate) const GDT_LIMIT: u16 = 8 * 8 - 1;
 pub(crate) const IDT_LIMIT: u16 = 32 * 16 - 1;
 /// Last byte of the TSS.
 pub(crate) const TSS_LIMIT: u16 = 0xff;
+
+const STUB_BYTES: usize = to_usize(layout::STUB_BYTES);
 
 /// Offset of the I/O permission bitmap in the TSS: right behind the fixed part (SDM vol. 3, 9.7).
 const IO_BITMAP: u64 = 0x68;
@@ -107,7 +109,7 @@ const fn has_error_code(vector: u8) -> bool {
 /// The stub of one vector, padded with `int3`.
 ///
 /// On entry the stack holds, from its top: the error code if there is one, RIP, CS, RFLAGS, RSP, SS.
-fn stub(vector: u8) -> [u8; layout::STUB_BYTES as usize] {
+fn stub(vector: u8) -> [u8; STUB_BYTES] {
     const PAGE_FAULT: u8 = 14;
     // Offsets in the record and in the frame fit the one signed byte of a displacement: the record is
     // 80 bytes, the frame with two saved registers 64.
@@ -162,7 +164,7 @@ fn stub(vector: u8) -> [u8; layout::STUB_BYTES as usize] {
     code.emit(&[0xe6, abi::EXCEPTION_PORT]); // out EXCEPTION_PORT, al
     code.emit(&[0xeb, 0xfc]); // jmp to the out
 
-    let mut stub = [0xcc; layout::STUB_BYTES as usize];
+    let mut stub = [0xcc; STUB_BYTES];
     for (target, byte) in stub.iter_mut().zip(code.0) {
         *target = byte;
     }

@@ -143,17 +143,15 @@ impl Image {
         })
     }
 
-    /// An image of two instructions that rings the doorbell, over and over.
+    /// An image of a few bytes of machine code, without data and mark: for guests of the host's own.
     ///
     /// # Errors
     ///
     /// [`Error::MapMemory`] and [`Error::ProtectMemory`].
-    pub(crate) fn doorbell_probe() -> Result<Self, Error> {
-        // out DOORBELL_PORT, al; jmp to the out
-        const CODE: [u8; 4] = [0xe6, abi::DOORBELL_PORT, 0xeb, 0xfc];
-        let (start, len) = (layout::IMAGE_TEXT.start, CODE.len() as u64);
+    pub(crate) fn of_code(code: &[u8]) -> Result<Self, Error> {
+        let (start, len) = (layout::IMAGE_TEXT.start, code.len() as u64);
         let mut region = Region::new(layout::LARGE_PAGE)?;
-        region.write(0, &CODE).ok_or(Error::OutsideMemory { gpa: start, len })?;
+        region.write(0, code).ok_or(Error::OutsideMemory { gpa: start, len })?;
         Ok(Self {
             region: region.into_shared()?,
             entry: start,

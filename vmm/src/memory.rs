@@ -297,7 +297,7 @@ fn holds(slot: &Slot, gpa: Gpa, len: u64) -> bool {
 }
 
 /// A size of ours in the host's type. Lossless: this crate builds for 64-bit hosts only.
-const fn to_usize(value: u64) -> usize {
+pub(crate) const fn to_usize(value: u64) -> usize {
     const { assert!(size_of::<usize>() == 8, "hosts are 64-bit") };
     #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits, asserted above")]
     {

@@ -22,6 +22,9 @@
 //! The first page of an aligned 2 MiB piece reserves an aligned block of RAM ([`Frames`]); a piece that is
 //! wholly mapped with one access becomes one large page.
 
+mod entry;
+mod need;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -31,57 +34,9 @@ use crate::Error;
 use crate::frames::{BLOCK_FRAMES, Frame, Frames};
 use crate::memory::{Gpa, GuestMemory};
 
-// Bits of an entry (SDM vol. 3, 4.5.4; APM vol. 2, 5.4).
-const PRESENT: u64 = 1;
-const WRITABLE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
-const ACCESSED_DIRTY: u64 = 1 << 5 | 1 << 6;
-const LARGE: u64 = 1 << 7;
-const NO_EXECUTE: u64 = 1 << 63;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-/// An entry that refers to a table grants all; the leaves decide.
-const TABLE: u64 = PRESENT | WRITABLE | USER | ACCESSED_DIRTY;
-
-/// What ring 3 or ring 0 may do with a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protection {
-    /// Ring 0 reads.
-    SystemRead,
-    /// Ring 0 reads and writes.
-    SystemWrite,
-    /// Ring 0 executes.
-    SystemExecute,
-    /// Ring 3 reads.
-    Read,
-    /// Ring 3 reads and writes.
-    Write,
-    /// Ring 3 reads and executes.
-    Execute,
-}
-
-impl Protection {
-    const fn flags(self) -> u64 {
-        PRESENT
-            | ACCESSED_DIRTY
-            | match self {
-                Self::SystemRead => NO_EXECUTE,
-                Self::SystemWrite => WRITABLE | NO_EXECUTE,
-                Self::SystemExecute => 0,
-                Self::Read => USER | NO_EXECUTE,
-                Self::Write => USER | WRITABLE | NO_EXECUTE,
-                Self::Execute => USER,
-            }
-    }
-}
-
-/// Flags that an access of [`abi::Request::Map`] gives a page; `None` where it becomes not present.
-const fn flags_of(access: Access) -> Option<u64> {
-    match access {
-        Access::None => None,
-        Access::Read => Some(Protection::Read.flags()),
-        Access::ReadWrite => Some(Protection::Write.flags()),
-    }
-}
+pub(crate) use entry::Protection;
+use entry::{ADDRESS, ENTRIES, LARGE, Level, TABLE, flags_of};
+use need::Need;
 
 /// Answer of [`AddressSpace::map`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +67,6 @@ struct Table {
     /// Tables of the level below, by entry.
     children: BTreeMap<usize, Table>,
 }
-
-const ENTRIES: usize = 512;
 
 /// The tables of one machine and the frames they and the guest's memory come from.
 #[derive(Debug)]
@@ -152,7 +105,7 @@ impl AddressSpace {
         let size = if large { LARGE } else { 0 };
         let mut offset = 0;
         while range.start + offset < range.end {
-            let entry = gpa.0 + offset | protection.flags() | size;
+            let entry = (gpa.0 + offset) | protection.flags() | size;
             let lowest = if large { Level::Directory } else { Level::Table };
             let gva = range.start + offset;
             self.pool.set_leaf(memory, &mut self.root, Level::Root, lowest, gva, entry)?;
@@ -243,106 +196,6 @@ impl AddressSpace {
         let mut need = Need::default();
         need.add_table(Some(&self.root), Level::Root, 0, range, access);
         need.frames + reserve <= frames.free()
-    }
-}
-
-/// Level of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    Table,
-    Directory,
-    Pointers,
-    Root,
-}
-
-impl Level {
-    /// Bytes that one entry covers.
-    const fn span(self) -> u64 {
-        match self {
-            Self::Table => layout::PAGE,
-            Self::Directory => layout::LARGE_PAGE,
-            Self::Pointers => 1 << 30,
-            Self::Root => 1 << 39,
-        }
-    }
-
-    const fn below(self) -> Self {
-        match self {
-            Self::Root => Self::Pointers,
-            Self::Pointers => Self::Directory,
-            Self::Directory | Self::Table => Self::Table,
-        }
-    }
-
-    /// The entries of a table at `base` that `range` touches, each with the part of the range in it.
-    fn entries(
-        self,
-        base: u64,
-        range: &Range<u64>,
-    ) -> impl Iterator<Item = (usize, Range<u64>)> + use<> {
-        let span = self.span();
-        let (start, end) = (range.start.max(base), range.end);
-        (0..ENTRIES).filter_map(move |index| {
-            let first = base + index as u64 * span;
-            let part = start.max(first)..end.min(first + span);
-            (part.start < part.end).then_some((index, part))
-        })
-    }
-
-    /// Whether `part` is all that one entry covers.
-    const fn is_whole(self, part: &Range<u64>) -> bool {
-        part.end - part.start == self.span()
-    }
-}
-
-/// Frames that an edit takes, counted before it is begun. Walks as [`Pool::edit_table`] does.
-#[derive(Debug, Default)]
-struct Need {
-    frames: usize,
-}
-
-impl Need {
-    /// Counts for one table, `None` where there is none yet. Returns whether a present entry changes.
-    fn add_table(
-        &mut self,
-        table: Option<&Table>,
-        level: Level,
-        base: u64,
-        range: &Range<u64>,
-        access: Access,
-    ) -> bool {
-        let mut copies = false;
-        for (index, part) in level.entries(base, range) {
-            let entry = table.map_or(0, |table| table.entries[index]);
-            let child = table.and_then(|table| table.children.get(&index));
-            let start = base + index as u64 * level.span();
-            copies |= match (level, flags_of(access)) {
-                (_, None) if entry == 0 => false,
-                (Level::Table, Some(_)) if entry == 0 => {
-                    self.frames += 1;
-                    false
-                }
-                (Level::Table, flags) => flags != Some(entry & !ADDRESS),
-                (_, None) if level.is_whole(&part) => true,
-                (Level::Directory, flags) if entry & LARGE != 0 => {
-                    let changes = flags.map(|flags| flags | LARGE) != Some(entry & !ADDRESS);
-                    self.frames += usize::from(changes && !level.is_whole(&part));
-                    changes
-                }
-                (Level::Directory, Some(_)) if child.is_none() => {
-                    let pages = (part.end - part.start) / layout::PAGE;
-                    self.frames += 1 + usize::try_from(pages).unwrap_or(usize::MAX);
-                    false
-                }
-                _ => {
-                    self.frames += usize::from(child.is_none());
-                    self.add_table(child, level.below(), start, &part, access)
-                }
-            };
-        }
-        // A copy takes a frame; one that does not exist yet was counted by its parent.
-        self.frames += usize::from(copies);
-        copies
     }
 }
 
@@ -565,7 +418,7 @@ impl Pool {
         let mut table = self.new_table(memory)?;
         let (gpa, flags) = (large & ADDRESS, large & !ADDRESS & !LARGE);
         for (page, entry) in (0..).zip(table.entries.iter_mut()) {
-            *entry = gpa + page * layout::PAGE | flags;
+            *entry = (gpa + page * layout::PAGE) | flags;
         }
         table.live = ENTRIES;
         memory.write_obj(table.frame.gpa(), &*table.entries)?;

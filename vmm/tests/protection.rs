@@ -132,7 +132,7 @@ fn a_non_canonical_address_faults() {
 #[test]
 fn privileged_instructions_fault() {
     require_kvm!();
-    let instructions: [(&str, &[u8]); 8] = [
+    let instructions: [(&str, &[u8]); 7] = [
         ("hlt", &[0xf4]),
         ("cli", &[0xfa]),
         ("mov rax, cr3", &[0x0f, 0x20, 0xd8]),
@@ -140,7 +140,6 @@ fn privileged_instructions_fault() {
         ("wrmsr", &[0x0f, 0x30]),
         ("rdmsr", &[0x0f, 0x32]),
         ("lidt [rsp]", &[0x0f, 0x01, 0x1c, 0x24]),
-        ("int 0x0e", &[0xcd, 0x0e]),
     ];
     for (name, code) in instructions {
         let record = Guest::new().code(code).run_to_exception();
@@ -179,20 +178,21 @@ fn reading_a_port_ends_the_machine() {
 }
 
 #[test]
-fn a_string_written_to_the_doorbell_ends_the_machine() {
+fn a_string_written_to_the_doorbell_does_no_harm() {
     require_kvm!();
     // mov edx, DOORBELL_PORT; mov esi, RODATA; mov ecx, 16; rep outsb
     let mut code = vec![0xba, abi::DOORBELL_PORT, 0, 0, 0, 0xbe];
     code.extend(u32::try_from(RODATA).unwrap().to_le_bytes());
     code.extend([0xb9, 16, 0, 0, 0, 0xf3, 0x6e]);
-    let exit = Guest::new().code(&code).exit(0).run();
-    assert!(matches!(exit, Exit::Fault(_)), "{exit:?}");
+    // Each byte may ring on its own: the frame is a call that changes nothing.
+    let exit = Guest::new().call(Request::Clock).code(&code).exit(3).run();
+    assert!(matches!(exit, Exit::Status(3) | Exit::Fault(_)), "{exit:?}");
 }
 
 #[test]
-fn system_calls_lead_nowhere() {
+fn system_calls_and_software_interrupts_lead_nowhere() {
     require_kvm!();
-    for code in [&[0x0f, 0x05][..], &[0xcd, 0x80], &[0x0f, 0x34]] {
+    for code in [&[0x0f, 0x05][..], &[0xcd, 0x80], &[0xcd, 0x0e], &[0x0f, 0x34]] {
         let exit = Guest::new().code(code).run();
         assert!(matches!(exit, Exit::Fault(_)), "{exit:?}");
     }
@@ -226,7 +226,7 @@ fn a_handler_gets_the_record_and_all_registers() {
         .code(&[0x48, 0x3d, 0x11, 0x11, 0, 0, 0x74, 0x03, 0x83, 0xc1, 0x40]) // cmp rax, 0x1111; je +3; add ecx, 0x40
         .code(&[0x48, 0x81, 0xfb, 0x22, 0x22, 0, 0, 0x74, 0x03, 0x83, 0xc1, 0x40]) // cmp rbx, 0x2222
         .code(&[0x9c, 0x58]) // pushf; pop rax
-        .code(&[0xa9, 0x00, 0x07, 0x04, 0x00, 0x74, 0x03, 0x83, 0xc1, 0x40]) // test eax, AC|DF|IF|TF; jz
+        .code(&[0xa9, 0x00, 0x05, 0x04, 0x00, 0x74, 0x03, 0x83, 0xc1, 0x40]) // test eax, AC|DF|TF; jz
         .code(&[0x03, 0x0c, 0x25])
         .code(&vector) // add ecx, [record.vector]
         .code(&[0x89, 0xc8]) // mov eax, ecx

@@ -1,4 +1,5 @@
 //! Guests of a few dozen bytes: a builder for their machine code and ELF file, and a way to run them.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::fs::File;
