@@ -18,7 +18,8 @@ mod registry;
 pub mod svm;
 pub mod tools;
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 pub use micro_vm::{MicroVm, micro_vms};
 pub use node::Node;
@@ -54,4 +55,41 @@ pub fn hyperlight() -> anyhow::Result<PathBuf> {
 #[must_use]
 pub fn target_directory() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
+
+/// Ends the test with a printed reason where there is no `/dev/kvm`; fails it with `REQUIRE_KVM=1`.
+#[macro_export]
+macro_rules! require_kvm {
+    () => {
+        if !$crate::kvm_is_there() {
+            return;
+        }
+    };
+}
+
+/// Whether `/dev/kvm` is there; if not, says that the test that asks is skipped.
+///
+/// # Panics
+///
+/// If it is not there and `REQUIRE_KVM=1` says that it must be.
+#[must_use]
+pub fn kvm_is_there() -> bool {
+    let there = Path::new("/dev/kvm").exists();
+    if !there {
+        assert!(std::env::var_os("REQUIRE_KVM").is_none_or(|value| value != "1"), "no /dev/kvm");
+        skipped("no /dev/kvm");
+    }
+    there
+}
+
+/// Says that the test that runs on this thread is skipped, and why.
+pub fn skipped(reason: &str) {
+    let thread = std::thread::current();
+    say(&format!("skipped: {}: {reason}", thread.name().unwrap_or("a test")));
+}
+
+/// Says what takes long, past the test runner, which would keep it until the test fails.
+pub fn say(text: &str) {
+    // One write, so that lines of several threads do not mix. Nobody to read it is no failure.
+    drop(std::io::stderr().write_all(format!("{text}\n").as_bytes()));
 }

@@ -16,9 +16,9 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::leaks::{self, RUN_PREFIX, Traces, Watch};
-use crate::oci::Image;
+use crate::oci::{self, Image};
 use crate::process::{self, Outcome, wait_until};
-use crate::{RUNTIME, Registry, binaries, tools};
+use crate::{RUNTIME, Registry, binaries, hyperlight, tools};
 
 /// A running containerd and registry; dropping it checks that nothing is left over.
 #[derive(Debug)]
@@ -129,6 +129,31 @@ impl Node {
         let reference = self.registry().push(name, image)?;
         let pull = ["image", "pull", "--plain-http", &reference];
         self.ctr(pull)?.success().with_context(|| format!("pull {reference}"))?;
+        Ok(reference)
+    }
+
+    /// Makes a pulled artifact runnable: `hyperlight image adapt REFERENCE`.
+    ///
+    /// # Errors
+    ///
+    /// The command fails.
+    pub fn adapt(&self, reference: &str) -> Result<()> {
+        let mut command = Command::new(hyperlight()?);
+        command.args(["image", "adapt", "--address"]).arg(self.socket());
+        command.args(["--namespace", &self.name, reference]);
+        process::run(&mut command)?.success().with_context(|| format!("adapt {reference}"))?;
+        Ok(())
+    }
+
+    /// Pushes the component `wasm` in wkg's layout, pulls and adapts it: ready for [`Node::run`].
+    ///
+    /// # Errors
+    ///
+    /// A step fails.
+    pub fn pull_component(&self, name: &str, wasm: &Path) -> Result<String> {
+        let bytes = fs::read(wasm).with_context(|| format!("read {}", wasm.display()))?;
+        let reference = self.pull(name, &oci::wkg(&format!("{name}.wasm"), &bytes)?)?;
+        self.adapt(&reference)?;
         Ok(reference)
     }
 

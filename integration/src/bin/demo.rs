@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use integration::process::{self, Outcome};
-use integration::{Node, RUNTIME, hyperlight, micro_vms, oci, programs, workspace};
+use integration::{Node, RUNTIME, micro_vms, oci, programs, workspace};
 
 fn main() -> ExitCode {
     match demonstrate() {
@@ -27,7 +27,6 @@ fn demonstrate() -> Result<ExitCode> {
         std::path::Path::new("/dev/kvm").exists(),
         "no /dev/kvm: this machine has no KVM, or its module is not loaded"
     );
-    let hyperlight = hyperlight()?;
     let node = Node::start()?;
     let version = node.ctr(["--version"])?.success()?;
     step("started", &format!("containerd {}", version.split_whitespace().last().unwrap_or("?")));
@@ -46,10 +45,7 @@ fn demonstrate() -> Result<ExitCode> {
     process::run(&mut pull)?.success().context("pull the image")?;
     step("pulled", &format!("ctr image pull --plain-http {reference}"));
 
-    let mut adapt = std::process::Command::new(hyperlight);
-    adapt.args(["image", "adapt", "--address"]).arg(node.socket());
-    adapt.args(["--namespace", node.namespace(), &reference]);
-    process::run(&mut adapt)?.success().context("adapt the image")?;
+    node.adapt(&reference)?;
     step("adapted", &format!("hyperlight image adapt {reference}"));
 
     let options = ["--env", "NAME=containerd"];

@@ -1,0 +1,81 @@
+//! On an ordinary KVM, with AMD's SVM emulated by QEMU: the micro-VM's own tests and one component.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use integration::process::Outcome;
+use integration::programs::program;
+use integration::svm::Job;
+use integration::{hyperlight, process, say, workspace};
+
+/// The test binaries of the package `vmm`, by name, as the build of this test has left them.
+fn vmm_tests() -> Vec<(String, PathBuf)> {
+    // The whole workspace, as `make test` builds it: another selection has other features and would
+    // be built again.
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(workspace()).args([
+        "test",
+        "--workspace",
+        "--no-run",
+        "--message-format=json",
+    ]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let messages = process::run(&mut cargo).unwrap().success().unwrap();
+    let binaries = messages.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let of_vmm = message["package_id"].as_str()?.contains("/vmm#");
+        let is_test = message["profile"]["test"] == true;
+        let name = message["target"]["name"].as_str()?.to_owned();
+        (of_vmm && is_test).then_some((name, PathBuf::from(message["executable"].as_str()?)))
+    });
+    binaries.collect()
+}
+
+fn boot(job: &Job) -> Outcome {
+    say("booting an emulated AMD host");
+    let outcome = job.run().unwrap();
+    say(&format!("the emulated AMD host ran for {} s", outcome.elapsed.as_secs()));
+    outcome
+}
+
+#[test]
+fn the_tests_of_the_micro_vm_pass() {
+    let tests = vmm_tests();
+    assert!(tests.len() > 1, "{tests:?}");
+    let names: Vec<_> = tests.iter().map(|(name, _)| name.as_str()).collect();
+    let mut job = Job::new(&format!(
+        "export REQUIRE_KVM=1\n\
+         failed=0\n\
+         for test in {}; do /tests/$test --test-threads=1 || failed=1; done\n\
+         exit $failed",
+        names.join(" ")
+    ));
+    for (name, path) in &tests {
+        job.program(path, &format!("/tests/{name}")).unwrap();
+    }
+    let outcome = boot(&job);
+    println!("{}", outcome.stdout);
+    assert_eq!(outcome.code(), 0, "{}\n{}", outcome.stdout, outcome.stderr);
+    let passed =
+        outcome.stdout.lines().filter(|line| line.starts_with("test result: ok. ")).count();
+    assert_eq!(passed, tests.len(), "{}", outcome.stdout);
+}
+
+#[test]
+fn a_component_runs_and_a_trap_in_it_is_a_trap() {
+    let mut job = Job::new(
+        "mkdir -p /var/cache\n\
+         hyperlight run /hello.wasm; echo status $?\n\
+         hyperlight run /trap.wasm; echo status $?",
+    );
+    job.program(&hyperlight().unwrap(), "/bin/hyperlight").unwrap();
+    job.file(&program("hello").unwrap(), "/hello.wasm").unwrap();
+    job.file(&program("unreachable").unwrap(), "/trap.wasm").unwrap();
+    let outcome = boot(&job);
+    assert_eq!(outcome.stdout, "hello, world\nstatus 0\nstatus 134\n", "{outcome:?}");
+    assert!(outcome.stderr.contains("give_up"), "{outcome:?}");
+}
