@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio as Pipe};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use abi::layout::CALL_DATA_BYTES;
@@ -21,6 +22,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::handles::Handles;
 use super::{Answer, DirAccess, Error, Host, Stdio};
+use crate::Kick;
 
 /// A host with one writable and one read-only preopen, and something outside of both.
 ///
@@ -594,8 +596,8 @@ fn a_poll_of_no_events_is_never_ready() {
 #[test]
 fn a_poll_ends_when_data_arrive() {
     let (mut guest, mut writer) = guest_reading_from_a_pipe();
-    let thread = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(20));
+    let thread = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(20));
         writer.write_all(b"x").expect("write");
         writer
     });
@@ -618,6 +620,20 @@ fn a_poll_ends_when_the_reader_is_gone() {
     assert_eq!(guest.poll(&[(Handle::STDOUT, WRITE)], 0), Ok(vec![0]));
     drop(reader);
     assert_eq!(guest.poll(&[(Handle::STDOUT, WRITE)], FOREVER), Ok(vec![WRITE]));
+}
+
+#[test]
+fn a_poll_without_end_is_interrupted_by_a_kick() {
+    let (mut guest, _writer) = guest_reading_from_a_pipe();
+    let kick = Kick::default();
+    let entered = kick.enter().expect("signal handler");
+    let stop = thread::spawn({
+        let kick = kick.clone();
+        move || kick.stop()
+    });
+    assert_eq!(guest.poll(&[(Handle::STDIN, READ)], FOREVER), Err(Errno::Interrupted));
+    drop(entered);
+    stop.join().expect("kick");
 }
 
 #[test]

@@ -193,6 +193,25 @@ fn a_trailing_slash_does_not_lead_out_through_a_link() {
 }
 
 #[test]
+fn what_exists_outside_cannot_be_told_from_what_does_not() {
+    let mut guest = Guest::new();
+    symlink("../outside", guest.inside("existing")).expect("symlink");
+    symlink("../nowhere", guest.inside("missing")).expect("symlink");
+    for name in ["existing", "missing"] {
+        let slash = format!("{name}/");
+        assert_eq!(guest.stat_at(INSIDE, name, true), Err(Errno::NotPermitted));
+        assert_eq!(guest.stat_at(INSIDE, &slash, false), Err(Errno::NotPermitted));
+        assert_eq!(guest.set_times_at(&slash, false, 0), Err(Errno::NotPermitted));
+        assert_eq!(guest.read_link(INSIDE, &slash), Err(Errno::NotPermitted));
+        assert_eq!(guest.link(&slash, "other", false), Err(Errno::NotPermitted));
+        assert_eq!(guest.link(name, "other", true), Err(Errno::NotPermitted));
+        assert_eq!(guest.rename(&slash, "other"), Err(Errno::NotDirectory));
+        assert_eq!(guest.rmdir(&slash), Err(Errno::NotDirectory));
+        assert_eq!(guest.mkdir(&slash), Err(Errno::Exists));
+    }
+}
+
+#[test]
 fn open_at_dotdot_stays_beneath_the_directory() {
     let mut guest = Guest::new();
     guest.mkdir("dir").expect("mkdir");
