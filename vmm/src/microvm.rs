@@ -101,6 +101,7 @@ impl MicroVm {
             }
         };
         self.stats.run = start.elapsed();
+        self.machine.discard();
         Ok((exit, self.stats))
     }
 

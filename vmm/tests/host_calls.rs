@@ -284,13 +284,12 @@ fn one_page_of_a_large_page_can_be_taken_away() {
 fn memory_that_becomes_a_large_page_keeps_its_content() {
     require_kvm!();
     let mut guest = Guest::new();
-    let step = 16 * PAGE;
-    for (value, gva) in (1..).zip((MAP..MAP + LARGE_PAGE).step_by(step as usize)) {
-        guest = guest.map_ok(gva, step, Access::ReadWrite).poke(gva, value);
+    for (value, gva) in (1..).zip((MAP..MAP + LARGE_PAGE).step_by(0x1_0000)) {
+        guest = guest.map_ok(gva, 16 * PAGE, Access::ReadWrite).poke(gva, value);
     }
     // Adds up the first byte of every step.
     guest = guest.code(&[0x31, 0xd2]); // xor edx, edx
-    for gva in (MAP..MAP + LARGE_PAGE).step_by(step as usize) {
+    for gva in (MAP..MAP + LARGE_PAGE).step_by(0x1_0000) {
         guest = guest.load(gva).code(&[0x01, 0xc2]); // add edx, eax
     }
     let exit = guest.code(&[0x89, 0xd0]).exit_with_rax().run();
