@@ -80,7 +80,7 @@ impl Machine {
         let vm = kvm.create_vm()?;
         let mut memory = map_memory(config, image, program)?;
         vm.set_slots(&memory)?;
-        let vcpu = vm.create_vcpu(kvm)?;
+        let vcpu = vm.create_vcpu(kvm, task_type)?;
         descriptors::write(&mut memory, task_type)?;
         for (gpa, content) in image.data() {
             memory.write(*gpa, content)?;
@@ -97,7 +97,7 @@ impl Machine {
         };
         place_boot_info(&mut space, &mut memory, config, params, &granted.preopens, header)?;
         if let Some(root) = space.take_new_root() {
-            vcpu.start_at(image.entry(), layout::STACK.end, root, task_type)?;
+            vcpu.start_at(image.entry(), layout::STACK.end, root)?;
         }
         Ok(Self { vcpu, vm, space, memory })
     }

@@ -13,7 +13,7 @@ use abi::layout::{self, ExceptionRecord};
 use crate::Error;
 use crate::memory::{Gpa, GuestMemory, to_usize};
 
-/// Selectors, indices into [`GDT`] with the requested privilege level in the low bits.
+/// Selectors, indices into the [`gdt`] with the requested privilege level in the low bits.
 pub(crate) mod selector {
     /// Ring-0 code.
     pub(crate) const RING0_CODE: u16 = 1 << 3;

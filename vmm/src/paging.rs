@@ -434,6 +434,10 @@ impl Pool {
         let Some((first, dirty)) = self.frames.take_block(piece) else {
             return Ok(None);
         };
+        if dirty.len() == BLOCK_FRAMES {
+            memory.zero(first.gpa(), layout::LARGE_PAGE)?;
+            return Ok(Some(first));
+        }
         for frame in dirty {
             memory.zero(frame.gpa(), layout::PAGE)?;
         }

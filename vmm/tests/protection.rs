@@ -333,3 +333,19 @@ fn everything_that_is_to_be_readable_is() {
     }
     assert_eq!(guest.call(Request::Exit { status: 0 }).run(), Exit::Status(0));
 }
+
+#[test]
+fn vector_registers_and_segment_bases_are_the_guests_to_use() {
+    require_kvm!();
+    let mut guest = Guest::new().code(&[0x0f, 0x57, 0xc0, 0x0f, 0x31]); // xorps xmm0, xmm0; rdtsc
+    if std::is_x86_feature_detected!("avx") {
+        guest = guest.code(&[0xc5, 0xfc, 0x57, 0xc0]); // vxorps ymm0, ymm0, ymm0
+    }
+    if std::is_x86_feature_detected!("avx512f") {
+        guest = guest.code(&[0x62, 0xf1, 0x7d, 0x48, 0xef, 0xc0]); // vpxord zmm0, zmm0, zmm0
+    }
+    if std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default().contains(" fsgsbase ") {
+        guest = guest.code(&[0xf3, 0x48, 0x0f, 0xae, 0xd0]); // wrfsbase rax
+    }
+    assert_eq!(guest.exit(0).run(), Exit::Status(0));
+}

@@ -22,6 +22,8 @@ use crate::memory::Gpa;
 pub(crate) struct Vcpu {
     fd: VcpuFd,
     features: Features,
+    /// Type of the task register's segment.
+    task_type: u8,
 }
 
 /// Why the vCPU left the guest.
@@ -49,9 +51,9 @@ const CR0: u64 = 1 << 31 | 1 << 16 | 1 << 5 | 1 << 4 | 1 << 1 | 1; // PG WP NE E
 const EFER: u64 = 1 << 11 | 1 << 10 | 1 << 8; // NXE LMA LME
 
 impl Vcpu {
-    pub(super) fn new(fd: VcpuFd, kvm: &Kvm) -> Result<Self, Error> {
+    pub(super) fn new(fd: VcpuFd, kvm: &Kvm, task_type: u8) -> Result<Self, Error> {
         fd.set_cpuid2(kvm.cpuid()).map_err(failed("set the vCPU's CPUID"))?;
-        Ok(Self { fd, features: kvm.features() })
+        Ok(Self { fd, features: kvm.features(), task_type })
     }
 
     /// TSC ticks per millisecond; 0 if they are not known or not constant.
@@ -65,13 +67,7 @@ impl Vcpu {
     /// # Errors
     ///
     /// [`Error::VcpuState`].
-    pub(crate) fn start_at(
-        &self,
-        entry: u64,
-        stack: u64,
-        root: Gpa,
-        task_type: u8,
-    ) -> Result<(), Error> {
+    pub(crate) fn start_at(&self, entry: u64, stack: u64, root: Gpa) -> Result<(), Error> {
         let mut sregs = self.fd.get_sregs().map_err(failed("get the vCPU's system registers"))?;
         let code = kvm_segment {
             limit: u32::MAX,
@@ -97,7 +93,7 @@ impl Vcpu {
             base: layout::TSS,
             limit: u32::from(descriptors::TSS_LIMIT),
             selector: selector::TASK,
-            type_: task_type,
+            type_: self.task_type,
             present: 1,
             ..Default::default()
         };
@@ -127,6 +123,8 @@ impl Vcpu {
     pub(crate) fn set_root(&self, root: Gpa) -> Result<(), Error> {
         let mut sregs = self.fd.get_sregs().map_err(failed("get the vCPU's system registers"))?;
         sregs.cr3 = root.0;
+        // KVM_GET_SREGS calls every task busy on SVM, whatever it was set to.
+        sregs.tr.type_ = self.task_type;
         self.fd.set_sregs(&sregs).map_err(failed("set the vCPU's system registers"))
     }
 

@@ -81,13 +81,13 @@ impl Vm {
         })
     }
 
-    /// Makes the only vCPU.
+    /// Makes the only vCPU, whose task register's segment has this type.
     ///
     /// # Errors
     ///
     /// [`Error::CreateVcpu`], [`Error::VcpuState`].
-    pub(crate) fn create_vcpu(&self, kvm: &Kvm) -> Result<Vcpu, Error> {
+    pub(crate) fn create_vcpu(&self, kvm: &Kvm, task_type: u8) -> Result<Vcpu, Error> {
         let fd = self.fd.create_vcpu(0).map_err(|e| Error::CreateVcpu(io_error(e)))?;
-        Vcpu::new(fd, kvm)
+        Vcpu::new(fd, kvm, task_type)
     }
 }
