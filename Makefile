@@ -49,6 +49,10 @@ check: guest ## check format, lints and documentation; warnings are errors
 	@$(GUEST_CARGO) rustdoc --quiet --release --bin guest -- -D warnings
 	@echo "checks passed"
 
+.PHONY: bench
+bench: build ## measure; on an otherwise idle machine
+	@$(CARGO) bench --quiet --workspace --bench '*'
+
 # rustc links by a C compiler.
 .PHONY: cc
 cc:
