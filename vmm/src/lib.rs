@@ -18,6 +18,24 @@
 //! the guest. A host call leaves it: the frame and its data are copied out once, decoded into an
 //! [`abi::Request`], and answered by the machine itself (exit, abort, log, map) or by the host.
 //! [`Kick`] ends a run from another thread.
+//!
+//! ```no_run
+//! use vmm::host::{Host, Stdio};
+//! use vmm::{BootParams, Config, Exit, Image, MicroVm, Program};
+//!
+//! # fn example(elf: &[u8], compiled: &std::fs::File) -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::new(256 << 20)?;
+//! let (image, program) = (Image::parse(elf)?, Program::from_file(compiled)?);
+//! let params = BootParams { args: vec![b"app".to_vec()], ..BootParams::default() };
+//! let vm = MicroVm::boot(&config, &image, &program, &params, Host::new(Stdio::inherit()?)?)?;
+//! let (exit, _stats) = vm.run()?;
+//! match exit {
+//!     Exit::Status(status) => std::process::exit(status),
+//!     Exit::Fault(fault) => eprintln!("{fault}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod boot;
 mod config;
