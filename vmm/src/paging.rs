@@ -22,7 +22,7 @@
 //! The first page of an aligned 2 MiB piece reserves an aligned block of RAM ([`Frames`]); a piece that is
 //! wholly mapped with one access becomes one large page.
 //!
-//! Measured with `benches/machine.rs` under shadow paging on a loaded machine, best of 20 with large pages
+//! Measured with `benches/machine.rs` under shadow paging on a loaded machine, best of 5 with large pages
 //! against without: 64 MiB grown by 64 KiB and then touched 56 ms against 66, touched while growing 78
 //! against 77 (the 1024 host calls alone take 51), touched again after that 80 against 71, because a new
 //! root is faulted in again. 64 MiB mapped at once and touched: 6 ms.
