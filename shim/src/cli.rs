@@ -1,0 +1,182 @@
+//! The `hyperlight` command: the engine for a person without containerd.
+//!
+//! Rule: stdout belongs to the program, or to the answer that was asked for. What we have to say is one
+//! line on stderr that begins with `hyperlight:` and says what to do; the exit status says whose it is
+//! (the table in [`crate::microvm`]).
+
+mod compile;
+mod parse;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use rustix::process::geteuid;
+
+use crate::aot::{self, AotCache, CompiledProgram, Origin, Wasm, WasmError};
+use crate::compile::{CHILD_SUBCOMMAND, CompileError, Compiler};
+use crate::error::line;
+use crate::microvm::{RunError, STATUS_CANNOT_RUN, STATUS_ERROR, STATUS_NOT_FOUND, tell};
+use crate::workload::{WorkloadError, size};
+
+/// Run WebAssembly components in micro-VMs.
+#[derive(Debug, Parser)]
+#[command(name = "hyperlight", disable_version_flag = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a component as a command, in a micro-VM of its own
+    Run(run::Run),
+    /// Compile a component into the cache, so that its first run need not
+    Compile(compile::Compile),
+    /// Print the version
+    Version,
+}
+
+/// Why the command failed.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Wasm(#[from] WasmError),
+    #[error("{name}")]
+    Compile { name: String, source: CompileError },
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    #[error("{what} {value:?} is not UTF-8, which WASI needs")]
+    NotUtf8 { what: &'static str, value: OsString },
+    #[error("environment variable {name} is not set: give it a value with --env {name}=VALUE")]
+    NotSet { name: String },
+    #[error("--memory: {0}")]
+    Memory(#[source] WorkloadError),
+    #[error("write the answer")]
+    Write(#[from] std::io::Error),
+    #[error("write the answer as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+impl CliError {
+    const fn compile(name: String, source: CompileError) -> Self {
+        Self::Compile { name, source }
+    }
+
+    /// The exit status, as shells and container runtimes have it.
+    fn status(&self) -> u8 {
+        match self {
+            Self::Wasm(WasmError::Open { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                STATUS_NOT_FOUND
+            }
+            Self::Wasm(_) | Self::Compile { source: CompileError::Refused(_), .. } => {
+                STATUS_CANNOT_RUN
+            }
+            Self::Compile { .. }
+            | Self::Run(_)
+            | Self::Workload(_)
+            | Self::NotUtf8 { .. }
+            | Self::NotSet { .. }
+            | Self::Memory(_)
+            | Self::Write(_)
+            | Self::Json(_) => STATUS_ERROR,
+        }
+    }
+}
+
+/// Runs the command line `args`, the program's name first, and returns the status to exit with.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let [_, subcommand, digest] = args.as_slice()
+        && subcommand == CHILD_SUBCOMMAND
+    {
+        return crate::compile::child_main(&digest.to_string_lossy());
+    }
+    log_to_stderr();
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help that cannot be printed has no reader.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { STATUS_ERROR } else { 0 });
+        }
+    };
+    let status = match cli.command {
+        Command::Run(run) => run.execute(),
+        Command::Compile(compile) => compile.execute().map(|()| 0),
+        Command::Version => print_version().map(|()| 0),
+    };
+    ExitCode::from(status.unwrap_or_else(|error| {
+        tell(&format!("hyperlight: {}", line(&error)));
+        error.status()
+    }))
+}
+
+fn print_version() -> Result<(), CliError> {
+    use std::io::Write;
+    let version = env!("CARGO_PKG_VERSION");
+    let wasmtime = abi::engine::WASMTIME_VERSION;
+    let abi = abi::ABI_VERSION;
+    Ok(writeln!(std::io::stdout(), "hyperlight {version} (Wasmtime {wasmtime}, guest ABI {abi})")?)
+}
+
+/// The cache for the user's own runs: the node's for root, for others the one of the XDG base directory
+/// specification.
+fn cache_dir(chosen: Option<&Path>) -> PathBuf {
+    let of_user = || {
+        let absolute =
+            |name| std::env::var_os(name).map(PathBuf::from).filter(|it| it.is_absolute());
+        let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+        Some(base.join("hyperlight"))
+    };
+    match chosen {
+        Some(dir) => dir.to_owned(),
+        None if geteuid().is_root() => aot::CACHE_DIR.into(),
+        None => of_user().unwrap_or_else(|| aot::CACHE_DIR.into()),
+    }
+}
+
+/// Gets the program of `wasm`, and tells what takes long and what is wrong with the cache.
+fn program(wasm: &Wasm, cache: Option<&Path>) -> Result<CompiledProgram, CliError> {
+    let cache = AotCache::new(cache_dir(cache), Compiler::this_executable());
+    let told = std::cell::Cell::new(false);
+    let waiting = || {
+        if !told.replace(true) {
+            tell(&format!("compiling {} ({}) ...", wasm.name(), size(wasm.bytes())));
+        }
+    };
+    let program = cache
+        .program(wasm, &waiting)
+        .map_err(|source| CliError::compile(wasm.name().to_owned(), source))?;
+    if let Origin::Uncached { cause, .. } = &program.origin {
+        tell(&format!("hyperlight: each run compiles anew: {}", line(cause)));
+    }
+    Ok(program)
+}
+
+/// Sends what the libraries log to stderr, from warnings on.
+fn log_to_stderr() {
+    struct Stderr;
+    impl log::Log for Stderr {
+        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+            metadata.level() <= log::Level::Warn
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            if self.enabled(record.metadata()) {
+                tell(&format!("hyperlight: {}", record.args()));
+            }
+        }
+        fn flush(&self) {}
+    }
+    if log::set_logger(&Stderr).is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+}

@@ -1,0 +1,143 @@
+//! `hyperlight run`: one component, one micro-VM, this process.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+
+use super::parse::{self, DirOption};
+use super::{CliError, program};
+use crate::aot::{CompiledProgram, Origin, Wasm};
+use crate::microvm::{self, Outcome, tell};
+use crate::workload::{EnvEntry, MEMORY_BYTES_DEFAULT, MemoryBytes, Preopen, Text, Workload, size};
+
+const EXAMPLES: &str = "\
+Examples:
+  hyperlight run hello.wasm
+  hyperlight run app.wasm -- --verbose input.txt
+  hyperlight run --dir . --dir /srv/data::/data:ro app.wasm
+  hyperlight run --env LANG=C --env HOME --memory 1GiB --timeout 30s app.wasm
+
+Exit status:
+  that of the program; or 124 after --timeout, 125 after an error of hyperlight, 126 if the
+  file cannot run here, 127 if there is none, 134 after a trap, 137 when memory ran out";
+
+/// Run a component as a command, in a micro-VM of its own.
+///
+/// The program has the standard streams of this process, its arguments, and what the options grant:
+/// no directory, no variable and no network by default.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Run {
+    /// Give the program an environment variable; without a value, the one set here
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<OsString>,
+    /// Give the program a directory, at GUEST if that is named; `:ro` lets it change nothing
+    #[arg(
+        long, value_name = "HOST[::GUEST][:ro]",
+        value_parser = OsStringValueParser::new().try_map(parse::dir)
+    )]
+    dir: Vec<DirOption>,
+    /// Limit the memory of the micro-VM [default: 256MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse::bytes)]
+    memory: Option<u64>,
+    /// End the run after this time, with status 124
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
+    timeout: Option<Duration>,
+    /// Keep compiled programs in this directory [default: /var/cache/hyperlight, or
+    /// ~/.cache/hyperlight for users other than root]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Print on stderr, at the end, what the run cost
+    #[arg(long)]
+    stats: bool,
+    /// The component
+    #[arg(value_name = "FILE.wasm")]
+    file: PathBuf,
+    /// Arguments for the program
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+impl Run {
+    /// Runs and returns the exit status.
+    pub(super) fn execute(self) -> Result<u8, CliError> {
+        // What is wrong with the options is known before anything is compiled.
+        let memory = self.memory.unwrap_or(MEMORY_BYTES_DEFAULT);
+        let memory = MemoryBytes::try_from(memory).map_err(CliError::Memory)?;
+        let env = self.env.into_iter().map(env_entry).collect::<Result<_, _>>()?;
+        let preopens = self.dir.into_iter().map(preopen).collect::<Result<_, _>>()?;
+        let wasm = Wasm::open(&self.file)?;
+        let name = Text::try_from(wasm.name().to_owned())?;
+        let mut args = vec![name.clone()];
+        for arg in self.args {
+            args.push(text("argument", arg)?);
+        }
+        let program = program(&wasm, self.cache_dir.as_deref())?;
+        let workload =
+            Workload { program: program.path(), program_name: name, args, env, preopens, memory };
+        let outcome = microvm::boot(&workload)?.run(self.timeout)?;
+        if let Some(message) = microvm::message(&workload, &outcome.exit) {
+            match self.timeout {
+                Some(timeout) if outcome.status() == microvm::STATUS_TIMED_OUT => {
+                    let timeout = humantime::format_duration(timeout);
+                    tell(&format!("hyperlight: {}: ended by --timeout {timeout}", wasm.name()));
+                }
+                _ => tell(&message),
+            }
+        }
+        if self.stats {
+            tell_stats(&program, &outcome);
+        }
+        Ok(outcome.status())
+    }
+}
+
+fn text(what: &'static str, value: OsString) -> Result<Text, CliError> {
+    let value = value.into_string().map_err(|value| CliError::NotUtf8 { what, value })?;
+    Ok(Text::try_from(value)?)
+}
+
+/// `NAME=VALUE`, or `NAME` for the value that it has here.
+fn env_entry(option: OsString) -> Result<EnvEntry, CliError> {
+    let entry = String::from(text("environment variable", option)?);
+    if entry.contains('=') {
+        return Ok(EnvEntry::try_from(entry)?);
+    }
+    let Some(value) = std::env::var_os(&entry) else {
+        return Err(CliError::NotSet { name: entry });
+    };
+    let value = text("environment variable", value)?;
+    Ok(EnvEntry::try_from(format!("{entry}={}", value.as_str()))?)
+}
+
+fn preopen(dir: DirOption) -> Result<Preopen, CliError> {
+    let guest_path = text("guest path", dir.guest)?;
+    Ok(Preopen { host_path: dir.host, guest_path, read_only: dir.read_only })
+}
+
+/// What the run cost, for a person who wants to know where the time goes.
+fn tell_stats(program: &CompiledProgram, outcome: &Outcome) {
+    let compile = match &program.origin {
+        Origin::Cached { path } => format!("not needed: {}", path.display()),
+        Origin::Compiled { took, .. } | Origin::Uncached { took, .. } => format!("{took:.1?}"),
+    };
+    let stats = &outcome.stats;
+    let calls: u64 = stats.calls().map(|(_, count)| count).sum();
+    let by_name: Vec<String> = stats.calls().map(|(nr, count)| format!("{nr:?} {count}")).collect();
+    tell(&format!("compile     {compile}"));
+    tell(&format!("program     {}", size(program.bytes)));
+    tell(&format!("boot        {:.1?}", stats.boot));
+    tell(&format!(
+        "run         {:.1?}, of it answering host calls {:.1?}",
+        stats.run, stats.answering
+    ));
+    tell(&format!(
+        "VM exits    {} by the doorbell, {} by signals",
+        stats.doorbell_exits, stats.interrupted_exits
+    ));
+    tell(&format!("host calls  {calls}: {}", by_name.join(", ")));
+    tell(&format!("status      {}", outcome.status()));
+}

@@ -1,0 +1,85 @@
+//! The compiler: a wasm component in, the program that a guest runs out.
+//!
+//! Rule: this is the only place on the host that knows Wasmtime and its settings. They agree with
+//! [`abi::engine`] and with what the guest's engine is built with; Wasmtime refuses a program where
+//! they do not, so a difference is an error at start and no danger.
+//!
+//! The input is hostile. [`Compiler`] therefore runs [`compile`] in a child process with limits on
+//! memory and time, and a compiler that crashes there is an error message here.
+
+mod child;
+mod inspect;
+mod refusal;
+
+use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
+
+pub(crate) use child::WALL_TIME_MAX;
+pub use child::{CHILD_SUBCOMMAND, CompileError, Compiler, child_main};
+pub use refusal::Refusal;
+
+/// Largest component that is accepted, in bytes.
+///
+/// The largest in use are interpreters with their libraries, of about 50 MB; the compiler takes some
+/// twenty times the size of its input, and [`child::ADDRESS_SPACE_BYTES_MAX`] bounds that.
+pub const WASM_BYTES_MAX: u64 = 512 << 20;
+
+/// The settings.
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .signals_based_traps(true)
+        .memory_reservation(abi::engine::MEMORY_RESERVATION_BYTES)
+        .memory_guard_size(abi::engine::MEMORY_GUARD_BYTES)
+        .memory_reservation_for_growth(abi::engine::MEMORY_GROWTH_RESERVATION_BYTES)
+        .guard_before_linear_memory(true)
+        // The guest fills memories by copying: it has no file to map.
+        .memory_init_cow(false)
+        // Backtraces name wasm functions by the address map; nothing unwinds natively.
+        .generate_address_map(true)
+        .native_unwind_info(false)
+        // Not from the environment, which is what the default does.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        // The guest is built without the collector, so without these.
+        .gc_support(false)
+        .wasm_gc(false)
+        .concurrency_support(false)
+        .wasm_simd(true)
+        .wasm_relaxed_simd(true)
+        .wasm_bulk_memory(true)
+        .wasm_multi_value(true)
+        .wasm_multi_memory(true)
+        .wasm_memory64(true)
+        .wasm_tail_call(true)
+        .wasm_extended_const(true)
+        .cranelift_opt_level(OptLevel::Speed);
+    config
+}
+
+/// Compiles a component for this machine's CPU.
+///
+/// # Errors
+///
+/// The [`Refusal`] that says what is wrong with `wasm`.
+pub fn compile(wasm: &[u8]) -> Result<Vec<u8>, Refusal> {
+    inspect::inspect(wasm)?;
+    let engine = Engine::new(&config()).map_err(|error| Refusal::uncompilable(&error))?;
+    engine.precompile_component(wasm).map_err(|error| Refusal::from_compiler(&error))
+}
+
+/// Everything that the compiler's output depends on beside its input: Wasmtime's version, the settings,
+/// the features of this CPU. It is the compilation of nothing, into which Wasmtime writes all of these.
+///
+/// # Errors
+///
+/// The [`Refusal`] of a CPU for which Wasmtime has no compiler.
+pub(crate) fn settings() -> Result<Vec<u8>, Refusal> {
+    const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+    let mut config = config();
+    // No threads for this.
+    config.parallel_compilation(false);
+    let engine = Engine::new(&config).map_err(|error| Refusal::uncompilable(&error))?;
+    engine.precompile_component(EMPTY_COMPONENT).map_err(|error| Refusal::from_compiler(&error))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+use super::refusal::one_line;
+use super::*;
+
+/// A component that is a command and does nothing.
+const COMMAND: &str = r#"
+    (component
+        (import "wasi:io/error@0.2.6" (instance (export "error" (type (sub resource)))))
+        (core module $m (func (export "run") (result i32) i32.const 0))
+        (core instance $i (instantiate $m))
+        (func $run (result (result)) (canon lift (core func $i "run")))
+        (instance $cli (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.6" (instance $cli)))"#;
+
+fn binary(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap()
+}
+
+fn refusal(wasm: &[u8]) -> Refusal {
+    compile(wasm).unwrap_err()
+}
+
+fn with_import(name: &str) -> Vec<u8> {
+    binary(&COMMAND.replace("wasi:io/error@0.2.6", name))
+}
+
+#[test]
+fn a_command_component_is_compiled() {
+    let program = compile(&binary(COMMAND)).unwrap();
+    let kind = Engine::detect_precompiled(&program);
+    assert_eq!(kind, Some(wasmtime::Precompiled::Component));
+}
+
+#[test]
+fn every_patch_release_that_the_guest_has_may_be_imported() {
+    for patch in 0..=inspect::WASI_PATCH_MAX {
+        compile(&with_import(&format!("wasi:io/error@0.2.{patch}"))).unwrap();
+    }
+}
+
+#[test]
+fn what_guests_do_not_have_is_refused_by_name() {
+    let names = [
+        "wasi:http/types@0.2.0",
+        "wasi:io/error@0.2.13",
+        "wasi:io/error@0.3.0",
+        "wasi:io/error@0.2.00",
+        "wasi:io/error",
+        "wasi:io/unheard-of@0.2.0",
+        "my:own/thing@0.2.0",
+    ];
+    for name in names {
+        match wat::parse_str(COMMAND.replace("wasi:io/error@0.2.6", name)) {
+            Ok(wasm) => {
+                let refusal = refusal(&wasm);
+                assert_eq!(refusal, Refusal::UnknownImport { name: name.to_owned() });
+                assert!(refusal.to_string().contains(name), "{refusal}");
+            }
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn an_import_of_a_nested_component_is_nobodys_business() {
+    let nested = COMMAND.replacen(
+        "(core module",
+        r#"(component (import "my:own/thing" (instance))) (core module"#,
+        1,
+    );
+    compile(&binary(&nested)).unwrap();
+}
+
+#[test]
+fn a_component_without_run_is_told_what_it_exports() {
+    let other = COMMAND.replace("wasi:cli/run@0.2.6", "my:own/runner");
+    let refusal = refusal(&binary(&other));
+    assert_eq!(refusal, Refusal::NoRun { exports: vec!["my:own/runner".to_owned()] });
+    assert!(refusal.to_string().contains("it exports my:own/runner"), "{refusal}");
+    assert!(compile(b"\0asm\x0d\0\x01\0").unwrap_err().to_string().contains("exports nothing"));
+}
+
+#[test]
+fn a_core_module_is_told_how_to_become_a_component() {
+    let command = refusal(&binary(r#"(module (func (export "_start")))"#));
+    assert_eq!(command, Refusal::CoreCommand);
+    assert!(command.to_string().contains("wasm-tools component new"), "{command}");
+}
+
+#[test]
+fn a_core_module_without_start_is_told_that_too() {
+    let library = refusal(&binary(r#"(module (func (export "add")))"#));
+    assert_eq!(library, Refusal::CoreLibrary);
+    assert!(library.to_string().contains("_start"), "{library}");
+}
+
+#[test]
+fn what_is_not_wasm_is_told_by_its_first_bytes() {
+    let elf = refusal(b"\x7fELF\x02\x01\x01\0\0\0").to_string();
+    assert!(elf.contains("7f 45 4c 46"), "{elf}");
+    assert_eq!(refusal(b""), Refusal::Empty);
+    assert_eq!(refusal(b"  (component)"), Refusal::Text);
+    assert!(matches!(refusal(b"\0asm"), Refusal::UnknownVersion { .. }));
+    assert!(matches!(refusal(b"\0asm\x02\0\0\0"), Refusal::UnknownVersion { .. }));
+}
+
+#[test]
+fn a_component_cut_off_anywhere_is_refused_with_a_place() {
+    let whole = binary(COMMAND);
+    for len in 8..whole.len() {
+        match refusal(&whole[..len]) {
+            Refusal::Invalid { offset, .. } => assert!(offset <= len as u64, "first {len} bytes"),
+            // Cut between two sections it is a whole, smaller component.
+            Refusal::NoRun { .. } => {}
+            other => panic!("first {len} bytes: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_component_with_any_bit_changed_is_compiled_or_refused_in_one_line() {
+    let whole = binary(COMMAND);
+    for bit in 0..whole.len() * 8 {
+        let mut damaged = whole.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        if let Err(refusal) = compile(&damaged) {
+            let text = refusal.to_string();
+            assert!(
+                !text.chars().any(char::is_control) && text.len() < 1000,
+                "bit {bit}: {text:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_guests_are_built_without_is_refused() {
+    let shared = COMMAND.replace("(core module $m", "(core module $m (memory 1 1 shared)");
+    assert!(matches!(refusal(&binary(&shared)), Refusal::Invalid { .. }));
+    let exceptions = COMMAND.replace("(core module $m", "(core module $m (tag $t)");
+    assert!(matches!(refusal(&binary(&exceptions)), Refusal::Invalid { .. }));
+    let gc = COMMAND.replace("(core module $m", "(core module $m (type (struct))");
+    assert!(matches!(refusal(&binary(&gc)), Refusal::Invalid { .. }));
+}
+
+#[test]
+fn what_guests_can_run_is_compiled() {
+    let bodies = [
+        "(memory 1) (memory 1)",
+        "(memory i64 1)",
+        "(func $t return_call $t)",
+        "(func (param v128 v128) (result v128) local.get 0 local.get 1 i8x16.relaxed_swizzle)",
+        "(memory 1) (func i32.const 0 i32.const 0 i32.const 0 memory.copy)",
+    ];
+    for body in bodies {
+        compile(&binary(&COMMAND.replace("(core module $m", &format!("(core module $m {body}"))))
+            .unwrap();
+    }
+}
+
+#[test]
+fn the_settings_tell_one_engine_from_another() {
+    let of = |config: &Config| {
+        Engine::new(config).unwrap().precompile_component(b"\0asm\x0d\0\x01\0").unwrap()
+    };
+    assert_eq!(of(&config()), settings().unwrap());
+    let mut guarded = config();
+    guarded.memory_guard_size(1 << 16);
+    assert_ne!(of(&guarded), settings().unwrap());
+    // A target that is named is one without the features of this CPU.
+    let mut other_cpu = config();
+    other_cpu.target("x86_64-unknown-linux-gnu").unwrap();
+    assert_ne!(of(&other_cpu), settings().unwrap());
+}
+
+#[test]
+fn a_refusal_survives_its_json() {
+    let refusals = [
+        Refusal::CoreLibrary,
+        Refusal::Invalid { reason: "r".to_owned(), offset: 7 },
+        Refusal::NoRun { exports: vec!["a".to_owned()] },
+    ];
+    for refusal in refusals {
+        let json = serde_json::to_string(&refusal).unwrap();
+        assert_eq!(serde_json::from_str::<Refusal>(&json).unwrap(), refusal);
+    }
+}
+
+#[test]
+fn text_from_a_file_cannot_break_out_of_its_line() {
+    assert_eq!(one_line(&"a\nb\x1b[2J"), "a; b\\u{1b}[2J");
+    assert_eq!(one_line(&"x".repeat(5000)).len(), 400);
+}
