@@ -253,7 +253,7 @@ fn each_file_that_cannot_run_is_one_line_and_its_own_status() {
     let dir = tempfile::tempdir().unwrap();
     let core = wat::parse_str("(module)").unwrap();
     let mut corrupt = command(1);
-    corrupt.truncate(60);
+    corrupt.truncate(61);
     let cases: [(&str, Option<&[u8]>, i32, &str); 6] = [
         ("missing.wasm", None, 127, "No such file"),
         ("text.wasm", Some(b"hello, world"), 126, "not WebAssembly"),
