@@ -1,1 +1,29 @@
-//! Placeholder.
+//! The shim: containerd on one side, the micro-VM on the other; and the `hyperlight` command.
+//!
+//! A task is created by [`sandbox`] out of its [`bundle`], its [`artifact`] and the compiled program of the
+//! [`aot`] cache, and lives as a VMM process of its own ([`launch`], [`microvm`]) that a [`container`] stands
+//! for. [`serve`] and [`task`] are what containerd talks to; [`cli`] is what people talk to.
+
+pub mod aot;
+pub mod artifact;
+pub mod bundle;
+pub mod cgroup;
+pub mod cli;
+pub mod compile;
+pub mod container;
+pub mod containerd;
+pub mod digest;
+pub mod error;
+pub mod events;
+mod guest_image;
+mod inherited;
+pub mod launch;
+pub mod leftovers;
+pub mod microvm;
+pub mod rootfs;
+pub mod sandbox;
+pub mod serve;
+pub mod state;
+pub mod stdio;
+pub mod task;
+pub mod workload;

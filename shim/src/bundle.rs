@@ -1,0 +1,349 @@
+//! The OCI bundle (`config.json`) as what a task needs, parsed once.
+//!
+//! Rule: parse here, check nowhere else. What a micro-VM has no use for is left out on purpose: mounts of
+//! kernel file systems (proc, sysfs, devpts, cgroup, mqueue), capabilities, devices, the user. What would
+//! change what the container means and cannot be done is refused.
+//!
+//! Source: OCI runtime specification 1.2, config.md and config-linux.md; the annotations are those of
+//! containerd's CRI plugin.
+
+mod memory;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
+
+use crate::cgroup;
+use crate::workload::{EnvEntry, MemoryBytes, Preopen, Text, Workload, WorkloadError};
+
+pub use memory::VMM_BYTES;
+
+/// The annotation that names the pod a container belongs to.
+pub const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+/// The annotation that tells a pod's pause container (`sandbox`) from the others (`container`).
+const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+/// The annotation that names a container's image.
+const IMAGE_NAME: &str = "io.kubernetes.cri.image-name";
+
+/// Largest `config.json` that is read: containerd writes a few KiB; the process's environment, of which
+/// Linux takes 2 MiB, is the biggest part that grows.
+const CONFIG_BYTES_MAX: u64 = 16 << 20;
+
+/// A bundle that cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// `config.json` could not be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// `config.json` is larger than anything containerd writes.
+    #[error("{} has {bytes} bytes, more than the {CONFIG_BYTES_MAX} that are read", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// `config.json` is no OCI runtime configuration.
+    #[error("parse {}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A part is missing.
+    #[error("{} has no {part}", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The part.
+        part: &'static str,
+    },
+    /// A string cannot be handed to a program.
+    #[error("{part}")]
+    Text {
+        /// Where.
+        part: &'static str,
+        /// What is wrong with it.
+        source: WorkloadError,
+    },
+    /// The destination of a mount is not an absolute path.
+    #[error("mount destination {0:?} is not an absolute path without \"..\"")]
+    Destination(PathBuf),
+    /// The control group's path is malformed.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::PathError),
+    /// The memory limit leaves nothing for the micro-VM.
+    #[error(
+        "memory limit of {limit} bytes is too small: the VMM takes {VMM_BYTES} and the micro-VM at least \
+         {least} more; raise it to {} or above",
+        VMM_BYTES + least
+    )]
+    Memory {
+        /// The limit.
+        limit: i64,
+        /// The smallest micro-VM.
+        least: u64,
+    },
+    /// The container is the pause container of a pod.
+    #[error(
+        "this is the sandbox (pause) container of a pod, and pods are not supported: run single containers \
+         with ctr"
+    )]
+    SandboxContainer,
+    /// The container wants a terminal.
+    #[error(
+        "a terminal is not supported: run without one (ctr run without -t, a Pod without tty: true)"
+    )]
+    Terminal,
+}
+
+/// A directory or file of the host that the container sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// Path on the host.
+    pub source: PathBuf,
+    /// Absolute path in the container.
+    pub destination: PathBuf,
+    /// Whether the container may not write.
+    pub read_only: bool,
+}
+
+/// A namespace that the VMM process lives in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Namespace {
+    /// An existing one, by its file.
+    Join(PathBuf),
+    /// A fresh one.
+    New,
+}
+
+/// The namespaces a specification can ask for; `None` is the shim's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces {
+    /// Network.
+    pub network: Option<Namespace>,
+    /// System V IPC and POSIX message queues.
+    pub ipc: Option<Namespace>,
+    /// Host name.
+    pub uts: Option<Namespace>,
+}
+
+/// What a task needs to know of its bundle.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bundle {
+    /// The bundle directory.
+    pub dir: PathBuf,
+    /// Where the root file system is or will be mounted.
+    pub rootfs: PathBuf,
+    /// Whether the container may not write to it.
+    pub rootfs_read_only: bool,
+    /// Arguments, at least one.
+    pub args: Vec<Text>,
+    /// Environment.
+    pub env: Vec<EnvEntry>,
+    /// Working directory.
+    pub cwd: PathBuf,
+    /// Bind mounts, in the order of the specification.
+    pub binds: Vec<Bind>,
+    /// Memory of the micro-VM.
+    pub memory: MemoryBytes,
+    /// The control group, below the root of each hierarchy.
+    pub cgroup_path: PathBuf,
+    /// Its limits.
+    pub resources: Option<LinuxResources>,
+    /// Namespaces.
+    pub namespaces: Namespaces,
+    /// Adjustment of the kernel's choice when memory runs out.
+    pub oom_score_adj: Option<i32>,
+    /// The image's name, where the specification tells it.
+    pub image_name: Option<String>,
+}
+
+/// The identifier under which containers share a shim: the pod's, or the container's own.
+///
+/// # Errors
+///
+/// `config.json` cannot be read or parsed.
+pub fn group(dir: &Path, id: &str) -> Result<String, BundleError> {
+    let spec = read_spec(&dir.join("config.json"))?;
+    let sandbox = spec.annotations().as_ref().and_then(|annotations| annotations.get(SANDBOX_ID));
+    Ok(sandbox.cloned().unwrap_or_else(|| id.to_owned()))
+}
+
+/// The control group of the container, below the root of each hierarchy.
+///
+/// # Errors
+///
+/// `config.json` cannot be read or parsed, or its path is malformed.
+fn cgroup_path(spec: &Spec, namespace: &str, id: &str) -> Result<PathBuf, BundleError> {
+    let given = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+    match given.and_then(|path| path.to_str()).filter(|path| !path.is_empty()) {
+        Some(path) => Ok(cgroup::parse_path(path)?),
+        // The specification leaves the choice to the runtime; this is where ctr puts it.
+        None => Ok(cgroup::parse_path(&format!("/{namespace}/{id}"))?),
+    }
+}
+
+impl Bundle {
+    /// Argument 0: what the image calls its program.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        // `read` refuses an empty list.
+        self.args.first().map(Text::as_str).unwrap_or_default()
+    }
+
+    /// Reads the bundle in `dir` of container `id` in containerd's `namespace`.
+    ///
+    /// # Errors
+    ///
+    /// See [`BundleError`].
+    pub fn read(dir: &Path, namespace: &str, id: &str) -> Result<Self, BundleError> {
+        let path = dir.join("config.json");
+        let spec = read_spec(&path)?;
+        let missing = |part| BundleError::Missing { path: path.clone(), part };
+        let annotation = |name| spec.annotations().as_ref().and_then(|all| all.get(name));
+        if annotation(CONTAINER_TYPE).is_some_and(|kind| kind == "sandbox") {
+            return Err(BundleError::SandboxContainer);
+        }
+        let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
+        let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
+        if process.terminal() == Some(true) {
+            return Err(BundleError::Terminal);
+        }
+        let args = args(process).ok_or_else(|| missing("process.args"))?;
+        let args = texts("process.args", args)?;
+        let env = process.env().clone().unwrap_or_default();
+        // The specification leaves open what an entry without a value means; it means nothing here.
+        let env =
+            env.into_iter().filter(|entry| entry.find('=').is_some_and(|at| at > 0)).collect();
+        let env = texts("process.env", env)?;
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
+        let limit = resources.as_ref().and_then(|all| all.memory().as_ref()?.limit());
+        Ok(Self {
+            dir: dir.to_owned(),
+            rootfs: dir.join(root.path()),
+            rootfs_read_only: root.readonly().unwrap_or(false),
+            args,
+            env,
+            cwd: process.cwd().clone(),
+            binds: binds(spec.mounts().as_deref().unwrap_or_default())?,
+            memory: memory::of_limit(limit)?,
+            cgroup_path: cgroup_path(&spec, namespace, id)?,
+            resources,
+            namespaces: namespaces(&spec),
+            oom_score_adj: process.oom_score_adj(),
+            image_name: annotation(IMAGE_NAME).cloned(),
+        })
+    }
+}
+
+impl Bundle {
+    /// What the micro-VM runs: the compiled program at `program`, called `name`.
+    ///
+    /// The root file system is open as `/`, each directory that is bound as its destination.
+    ///
+    /// # Errors
+    ///
+    /// A path is no text.
+    pub fn workload(&self, program: PathBuf, name: &str) -> Result<Workload, BundleError> {
+        let text = |part, text: String| {
+            Text::try_from(text).map_err(|source| BundleError::Text { part, source })
+        };
+        let mut preopens = vec![Preopen {
+            host_path: self.rootfs.clone(),
+            guest_path: text("root", "/".to_owned())?,
+            read_only: self.rootfs_read_only,
+        }];
+        for bind in self.binds.iter().filter(|bind| bind.source.is_dir()) {
+            preopens.push(Preopen {
+                host_path: bind.source.clone(),
+                guest_path: text("mounts", bind.destination.display().to_string())?,
+                read_only: bind.read_only,
+            });
+        }
+        Ok(Workload {
+            program,
+            program_name: text("program", name.to_owned())?,
+            args: self.args.clone(),
+            env: self.env.clone(),
+            preopens,
+            memory: self.memory,
+        })
+    }
+}
+
+fn read_spec(path: &Path) -> Result<Spec, BundleError> {
+    let read = |source| BundleError::Read { path: path.to_owned(), source };
+    let bytes = fs::metadata(path).map_err(read)?.len();
+    if bytes > CONFIG_BYTES_MAX {
+        return Err(BundleError::TooLarge { path: path.to_owned(), bytes });
+    }
+    let text = fs::read(path).map_err(read)?;
+    serde_json::from_slice(&text)
+        .map_err(|source| BundleError::Json { path: path.to_owned(), source })
+}
+
+fn args(process: &Process) -> Option<Vec<String>> {
+    process.args().clone().filter(|args| !args.is_empty())
+}
+
+fn texts<T>(part: &'static str, strings: Vec<String>) -> Result<Vec<T>, BundleError>
+where
+    T: TryFrom<String, Error = WorkloadError>,
+{
+    let parsed = strings.into_iter().map(T::try_from).collect::<Result<_, _>>();
+    parsed.map_err(|source| BundleError::Text { part, source })
+}
+
+/// The mounts that show something of the host. The rest are file systems of a kernel the container does not
+/// have; a tmpfs among them is a plain directory of the root file system here.
+fn binds(mounts: &[Mount]) -> Result<Vec<Bind>, BundleError> {
+    let mut binds = Vec::new();
+    for mount in mounts {
+        let options = mount.options().as_deref().unwrap_or_default();
+        let has = |name: &str| options.iter().any(|option| option == name);
+        let is_bind = has("bind") || has("rbind") || mount.typ().as_deref() == Some("bind");
+        let Some(source) = mount.source().as_ref().filter(|_| is_bind) else { continue };
+        let destination = mount.destination().clone();
+        let climbs = destination.components().any(|part| part == Component::ParentDir);
+        if !destination.is_absolute() || climbs {
+            return Err(BundleError::Destination(destination));
+        }
+        binds.push(Bind { source: source.clone(), destination, read_only: has("ro") });
+    }
+    Ok(binds)
+}
+
+fn namespaces(spec: &Spec) -> Namespaces {
+    let mut namespaces = Namespaces::default();
+    let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    for namespace in listed.into_iter().flatten() {
+        let place = match namespace.path() {
+            Some(path) => Namespace::Join(path.clone()),
+            None => Namespace::New,
+        };
+        match namespace.typ() {
+            LinuxNamespaceType::Network => namespaces.network = Some(place),
+            LinuxNamespaceType::Ipc => namespaces.ipc = Some(place),
+            LinuxNamespaceType::Uts => namespaces.uts = Some(place),
+            // Mount: the VMM always has its own. The others isolate processes from one another, and
+            // there is one.
+            LinuxNamespaceType::Mount
+            | LinuxNamespaceType::Pid
+            | LinuxNamespaceType::User
+            | LinuxNamespaceType::Cgroup
+            | LinuxNamespaceType::Time => {}
+        }
+    }
+    namespaces
+}

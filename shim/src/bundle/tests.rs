@@ -1,0 +1,170 @@
+//! `config.json` as containerd writes it, and as it must not be.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+
+fn config() -> Value {
+    json!({
+        "ociVersion": "1.2.0",
+        "process": {
+            "user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["/app.wasm", "x"],
+            "env": ["A=1", "EMPTY=", "NO_VALUE", "=x"], "oomScoreAdj": 100
+        },
+        "root": {"path": "rootfs", "readonly": true},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/data", "type": "bind", "source": "/srv/data", "options": ["rbind", "ro"]},
+            {"destination": "/out", "source": "/srv/out", "options": ["bind", "rw"]}
+        ],
+        "linux": {
+            "cgroupsPath": "/default/c1",
+            "resources": {"memory": {"limit": 67_108_864}},
+            "namespaces": [
+                {"type": "pid"}, {"type": "mount"}, {"type": "uts"},
+                {"type": "network", "path": "/var/run/netns/x"}
+            ]
+        }
+    })
+}
+
+fn read(config: &Value) -> Result<Bundle, BundleError> {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    Bundle::read(dir.path(), "default", "c1")
+}
+
+fn with(pointer: &str, value: Value) -> Value {
+    let mut config = config();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    config.pointer_mut(parent).unwrap()[key] = value;
+    config
+}
+
+#[test]
+fn arguments_come_as_they_are() {
+    let args: Vec<_> = read(&config()).unwrap().args.into_iter().map(String::from).collect();
+
+    assert_eq!(args, ["/app.wasm", "x"]);
+}
+
+#[test]
+fn environment_entries_without_a_name_or_value_are_left_out() {
+    let env: Vec<_> = read(&config()).unwrap().env.into_iter().map(String::from).collect();
+
+    assert_eq!(env, ["A=1", "EMPTY="]);
+}
+
+#[test]
+fn only_bind_mounts_show_something_of_the_host() {
+    let bind = |source: &str, destination: &str, read_only| Bind {
+        source: source.into(),
+        destination: destination.into(),
+        read_only,
+    };
+
+    assert_eq!(
+        read(&config()).unwrap().binds,
+        [bind("/srv/data", "/data", true), bind("/srv/out", "/out", false)]
+    );
+}
+
+#[test]
+fn the_root_file_system_is_beneath_the_bundle_with_its_access() {
+    let bundle = read(&config()).unwrap();
+
+    assert_eq!(bundle.rootfs, bundle.dir.join("rootfs"));
+    assert!(bundle.rootfs_read_only);
+}
+
+#[test]
+fn an_absolute_root_is_taken_as_it_is() {
+    let bundle = read(&with("/root/path", json!("/srv/root"))).unwrap();
+
+    assert_eq!(bundle.rootfs, Path::new("/srv/root"));
+}
+
+#[test]
+fn namespaces_are_joined_by_path_or_made() {
+    let namespaces = read(&config()).unwrap().namespaces;
+
+    assert_eq!(namespaces.network, Some(Namespace::Join("/var/run/netns/x".into())));
+    assert_eq!((namespaces.uts, namespaces.ipc), (Some(Namespace::New), None));
+}
+
+#[test]
+fn the_memory_limit_bounds_the_micro_vm() {
+    assert_eq!(read(&config()).unwrap().memory.get(), 48 << 20);
+}
+
+#[test]
+fn without_a_cgroup_path_there_is_one_per_namespace_and_name() {
+    let bundle = read(&with("/linux/cgroupsPath", Value::Null)).unwrap();
+
+    assert_eq!(bundle.cgroup_path, Path::new("default/c1"));
+}
+
+#[test]
+fn a_pod_is_the_group_of_its_containers() {
+    let dir = TempDir::new().unwrap();
+    let config = with("/annotations", json!({"io.kubernetes.cri.sandbox-id": "pod1"}));
+    fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+
+    assert_eq!(group(dir.path(), "c1").unwrap(), "pod1");
+}
+
+#[test]
+fn a_container_outside_pods_is_its_own_group() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("config.json"), config().to_string()).unwrap();
+
+    assert_eq!(group(dir.path(), "c1").unwrap(), "c1");
+}
+
+#[test]
+fn the_workload_opens_the_root_and_each_bound_directory() {
+    let (data, out) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut config = config();
+    config["mounts"][1]["source"] = json!(data.path());
+    config["mounts"][2]["source"] = json!(out.path());
+    let bundle = read(&config).unwrap();
+
+    let workload = bundle.workload("/p".into(), "app.wasm").unwrap();
+
+    let seen: Vec<_> =
+        workload.preopens.iter().map(|p| (p.guest_path.as_str(), p.read_only)).collect();
+    assert_eq!(seen, [("/", true), ("/data", true), ("/out", false)]);
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_with_its_reason() {
+    let sandbox = json!({"io.kubernetes.cri.container-type": "sandbox"});
+    let climbing = json!([{"destination": "/a/../b", "source": "/s", "options": ["bind"]}]);
+    let cases = [
+        (with("/process/args", json!([])), "no process.args"),
+        (with("/process", Value::Null), "no process"),
+        (with("/root", Value::Null), "no root"),
+        (with("/process/args", json!(["a\0b"])), "NUL byte"),
+        (with("/process/env", json!(["A=\0"])), "NUL byte"),
+        (with("/process/terminal", json!(true)), "a terminal is not supported"),
+        (with("/mounts", climbing), "mount destination"),
+        (with("/linux/cgroupsPath", json!("/../x")), "contains \"..\""),
+        (with("/linux/resources", json!({"memory": {"limit": 1}})), "memory limit of 1 bytes"),
+        (with("/annotations", sandbox), "sandbox (pause) container"),
+    ];
+    for (config, reason) in cases {
+        let error = crate::error::line(&read(&config).unwrap_err());
+        assert!(error.contains(reason), "{error:?} lacks {reason:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_json_is_named() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("config.json"), "{").unwrap();
+
+    let error = Bundle::read(dir.path(), "default", "c1").unwrap_err();
+
+    assert!(error.to_string().ends_with("config.json"), "{error}");
+}

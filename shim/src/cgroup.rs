@@ -1,0 +1,436 @@
+//! The control group of one task, on cgroup v1 (every mounted controller) and on cgroup v2.
+//!
+//! The shim writes the cgroup file system itself, whatever driver the path was written for, because a
+//! task is one process: it needs a directory, a few limits, its pid in `cgroup.procs` and its removal.
+//! Invariants: a cgroup that holds processes is never taken over, so that killing by cgroup kills only
+//! what this shim put there; device rules are not applied, because the only process inside is the VMM,
+//! which opens `/dev/kvm` and nothing else.
+//!
+//! Sources: Linux `Documentation/admin-guide/cgroup-v1`, `cgroup-v2.rst`; OCI runtime spec, config-linux.
+
+mod limits;
+mod path;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use oci_spec::runtime::LinuxResources;
+use rustix::process::{Pid, Signal, kill_process};
+
+pub use path::{PathError, parse as parse_path};
+pub use stats::Metrics;
+
+/// How long [`Cgroup::kill_and_remove`] waits for killed processes to leave: a process in an uninterruptible
+/// call leaves late, one that never does is reported.
+const DEPARTURE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Pause between two looks at a cgroup whose processes are leaving.
+const DEPARTURE_POLL: Duration = Duration::from_millis(5);
+
+/// What failed on the cgroup file system.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// The mount table could not be read.
+    #[error("read the cgroup mounts from /proc/self/mountinfo")]
+    Mounts(#[source] io::Error),
+    /// Neither cgroup v1 nor v2 is mounted.
+    #[error("no cgroup file system is mounted: mount cgroup2 on /sys/fs/cgroup")]
+    NotMounted,
+    /// Someone else's processes are in the cgroup.
+    #[error(
+        "cgroup {} holds {count} process(es) already: give the container a cgroup of its own",
+        dir.display()
+    )]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// How many processes.
+        count: usize,
+    },
+    /// The directory could not be made.
+    #[error("create cgroup {}", dir.display())]
+    Create {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The process could not be moved in.
+    #[error("move process {pid} into cgroup {}", dir.display())]
+    Join {
+        /// The directory.
+        dir: PathBuf,
+        /// The process.
+        pid: u32,
+        /// Why.
+        source: io::Error,
+    },
+    /// A limit could not be set.
+    #[error("set {} to {value}", file.display())]
+    Limit {
+        /// The cgroup file.
+        file: PathBuf,
+        /// The value.
+        value: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A limit needs a controller that is not mounted or not enabled.
+    #[error("{file} = {value} needs the cgroup controller {controller:?}, which is not available")]
+    NoController {
+        /// The controller.
+        controller: &'static str,
+        /// The cgroup file.
+        file: String,
+        /// The value.
+        value: String,
+    },
+    /// A counter could not be read.
+    #[error("read {}", file.display())]
+    Read {
+        /// The cgroup file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Killed processes did not leave.
+    #[error("{count} process(es) did not leave cgroup {} within {seconds} s of SIGKILL", dir.display())]
+    StillInUse {
+        /// The directory.
+        dir: PathBuf,
+        /// How many processes.
+        count: usize,
+        /// How long it was waited.
+        seconds: u64,
+    },
+    /// The directory could not be removed.
+    #[error("remove cgroup {}", dir.display())]
+    Remove {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The cgroup file systems of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchies {
+    version: Version,
+    mounts: Vec<Mount>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    V1,
+    V2,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mount {
+    /// v1: the controllers bound to this mount (`name=systemd` for a named one). v2: empty.
+    controllers: Vec<String>,
+    point: PathBuf,
+}
+
+impl Hierarchies {
+    /// Finds the mounted hierarchies. On a hybrid host (v1 controllers and an empty v2 tree) the v1 ones
+    /// count, as they hold the controllers.
+    ///
+    /// # Errors
+    ///
+    /// The mount table cannot be read, or nothing is mounted.
+    pub fn of_this_host() -> Result<Self, CgroupError> {
+        let table = fs::read_to_string("/proc/self/mountinfo").map_err(CgroupError::Mounts)?;
+        Self::from_mountinfo(&table).ok_or(CgroupError::NotMounted)
+    }
+
+    /// Reads a mount table (proc(5), `/proc/pid/mountinfo`).
+    fn from_mountinfo(table: &str) -> Option<Self> {
+        let mut v1: Vec<Mount> = Vec::new();
+        let mut v2 = None;
+        for line in table.lines() {
+            let Some((mount, superblock)) = line.split_once(" - ") else { continue };
+            let Some(point) = mount.split(' ').nth(4).map(unescape) else { continue };
+            let mut fields = superblock.split(' ');
+            let (kind, options) = (fields.next(), fields.nth(1).unwrap_or_default());
+            match kind {
+                Some("cgroup2") => v2 = v2.or(Some(point)),
+                Some("cgroup") => {
+                    let controllers: Vec<String> = options
+                        .split(',')
+                        .filter(|option| {
+                            !GENERIC_OPTIONS.contains(option) && !option.contains("release_agent")
+                        })
+                        .map(str::to_owned)
+                        .collect();
+                    if !v1.iter().any(|mount| mount.controllers == controllers) {
+                        v1.push(Mount { controllers, point });
+                    }
+                }
+                Some(_) | None => {}
+            }
+        }
+        if !v1.is_empty() {
+            return Some(Self { version: Version::V1, mounts: v1 });
+        }
+        v2.map(|point| Self {
+            version: Version::V2,
+            mounts: vec![Mount { controllers: Vec::new(), point }],
+        })
+    }
+
+    /// The cgroup at `path` in every hierarchy; it need not exist. `path` is relative to the root of the
+    /// hierarchy and has no `..` ([`parse_path`] makes such a path).
+    #[must_use]
+    pub fn cgroup(&self, path: &Path) -> Cgroup {
+        let nodes = self
+            .mounts
+            .iter()
+            .map(|mount| Node { dir: mount.point.join(path), mount: mount.clone() });
+        Cgroup { version: self.version, nodes: nodes.collect() }
+    }
+}
+
+/// Superblock options of a v1 mount that are not controllers.
+const GENERIC_OPTIONS: [&str; 7] =
+    ["rw", "ro", "xattr", "noprefix", "clone_children", "nsdelegate", "seclabel"];
+
+/// A mount point as mountinfo writes it: space, tab, newline and backslash as three octal digits.
+fn unescape(field: &str) -> PathBuf {
+    let replaced = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(field.to_owned(), |text, (code, plain)| text.replace(code, plain));
+    PathBuf::from(replaced)
+}
+
+/// One cgroup: a directory in each hierarchy.
+#[derive(Clone, Debug)]
+pub struct Cgroup {
+    version: Version,
+    nodes: Vec<Node>,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    mount: Mount,
+    dir: PathBuf,
+}
+
+impl Cgroup {
+    /// A cgroup in no hierarchy: whatever is done to it succeeds. For tests of what holds one.
+    #[cfg(test)]
+    pub(crate) fn nowhere() -> Self {
+        Self { version: Version::V1, nodes: Vec::new() }
+    }
+
+    /// Makes the directories and applies the limits. What lies above is made as needed and stays.
+    ///
+    /// # Errors
+    ///
+    /// The cgroup holds processes, cannot be made, or a limit is refused; then nothing of it is left.
+    pub fn create(&self, resources: Option<&LinuxResources>) -> Result<(), CgroupError> {
+        self.refuse_if_in_use()?;
+        let made = self.make_dirs().and_then(|()| self.limit(resources));
+        if made.is_err()
+            && let Err(error) = self.remove()
+        {
+            log::warn!("{}", crate::error::line(&error));
+        }
+        made
+    }
+
+    /// Moves a process in.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn join(&self, pid: u32) -> Result<(), CgroupError> {
+        for node in &self.nodes {
+            fs::write(node.dir.join("cgroup.procs"), pid.to_string())
+                .map_err(|source| CgroupError::Join { dir: node.dir.clone(), pid, source })?;
+        }
+        Ok(())
+    }
+
+    /// The processes inside.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        let mut pids: Vec<u32> =
+            self.nodes.iter().flat_map(|node| processes_of(&node.dir)).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Kills every process inside and removes the cgroup. A cgroup that does not exist is removed already.
+    ///
+    /// # Errors
+    ///
+    /// Processes do not leave, or a directory cannot be removed.
+    pub fn kill_and_remove(&self) -> Result<(), CgroupError> {
+        let deadline = Instant::now() + DEPARTURE_LIMIT;
+        loop {
+            let pids = self.processes();
+            if pids.is_empty() {
+                break;
+            }
+            if Instant::now() >= deadline {
+                return Err(self.still_in_use(pids.len()));
+            }
+            for pid in pids.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
+                // A process that has exited since the list was read is what is wanted.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            std::thread::sleep(DEPARTURE_POLL);
+        }
+        self.remove()
+    }
+
+    /// How many processes the kernel has killed in here for want of memory.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
+        stats::oom_kills(self)
+    }
+
+    /// The counters, as containerd's types for the cgroup version of this host.
+    ///
+    /// # Errors
+    ///
+    /// The directory of a controller that exists on this host cannot be read.
+    pub fn metrics(&self) -> Result<Metrics, CgroupError> {
+        stats::metrics(self)
+    }
+
+    /// The directory under which `controller` lives, if it is mounted (v1) or enabled (v2).
+    fn controller_dir(&self, controller: &str) -> Option<&Path> {
+        let node = match self.version {
+            Version::V1 => self
+                .nodes
+                .iter()
+                .find(|node| node.mount.controllers.iter().any(|name| name == controller))?,
+            Version::V2 => {
+                let node = self.nodes.first()?;
+                let enabled = fs::read_to_string(node.dir.join("cgroup.controllers")).ok()?;
+                enabled.split_whitespace().any(|name| name == controller).then_some(node)?
+            }
+        };
+        Some(&node.dir)
+    }
+
+    fn refuse_if_in_use(&self) -> Result<(), CgroupError> {
+        for node in &self.nodes {
+            let count = processes_of(&node.dir).len();
+            if count > 0 || node.dir == node.mount.point {
+                return Err(CgroupError::InUse { dir: node.dir.clone(), count });
+            }
+        }
+        Ok(())
+    }
+
+    fn make_dirs(&self) -> Result<(), CgroupError> {
+        for node in &self.nodes {
+            let below = node.dir.strip_prefix(&node.mount.point).unwrap_or(&node.dir);
+            let mut dir = node.mount.point.clone();
+            for component in below.components() {
+                if self.version == Version::V2 {
+                    enable_controllers(&dir);
+                }
+                let parent = dir.clone();
+                dir.push(component);
+                match fs::create_dir(&dir) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(source) => return Err(CgroupError::Create { dir, source }),
+                }
+                if node.mount.controllers.iter().any(|name| name == "cpuset") {
+                    inherit_cpuset(&parent, &dir)
+                        .map_err(|source| CgroupError::Create { dir: dir.clone(), source })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn limit(&self, resources: Option<&LinuxResources>) -> Result<(), CgroupError> {
+        let Some(resources) = resources else { return Ok(()) };
+        for limit in limits::of(resources, self.version) {
+            let Some(dir) = self.controller_dir(limit.controller) else {
+                return Err(CgroupError::NoController {
+                    controller: limit.controller,
+                    file: limit.file,
+                    value: limit.value,
+                });
+            };
+            let file = dir.join(&limit.file);
+            match fs::write(&file, &limit.value) {
+                Ok(()) => {}
+                // Swap accounting is a boot option of the kernel: without it there is no file, and no swap
+                // limit that could be wrong.
+                Err(error) if limit.optional && error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(CgroupError::Limit { file, value: limit.value, source }),
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self) -> Result<(), CgroupError> {
+        let deadline = Instant::now() + DEPARTURE_LIMIT;
+        for node in self.nodes.iter().filter(|node| node.dir != node.mount.point) {
+            loop {
+                match fs::remove_dir(&node.dir) {
+                    Ok(()) => break,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                    // A killed process counts until it has been reaped.
+                    Err(error)
+                        if error.kind() == io::ErrorKind::ResourceBusy
+                            && Instant::now() < deadline =>
+                    {
+                        std::thread::sleep(DEPARTURE_POLL);
+                    }
+                    Err(source) => {
+                        return Err(CgroupError::Remove { dir: node.dir.clone(), source });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn still_in_use(&self, count: usize) -> CgroupError {
+        let dir = self.nodes.first().map(|node| node.dir.clone()).unwrap_or_default();
+        CgroupError::StillInUse { dir, count, seconds: DEPARTURE_LIMIT.as_secs() }
+    }
+}
+
+fn processes_of(dir: &Path) -> Vec<u32> {
+    let list = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    list.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+/// v2: offers every controller of `dir` to its children. Each by itself, because one that cannot be
+/// enabled must not keep the others away; a limit that needs it says so later.
+fn enable_controllers(dir: &Path) {
+    let available = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+    for controller in available.split_whitespace() {
+        if let Err(error) = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"))
+        {
+            log::debug!(controller; "enable in {}: {error}", dir.display());
+        }
+    }
+}
+
+/// v1: a cpuset with no CPUs or memory nodes takes no process; the parent's are inherited.
+fn inherit_cpuset(parent: &Path, dir: &Path) -> io::Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if fs::read_to_string(dir.join(file))?.trim().is_empty() {
+            fs::write(dir.join(file), fs::read_to_string(parent.join(file))?.trim())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! The cgroup file system, faked by plain directories: what is written where, and which file feeds which
+//! counter. The kernel's side of it is tested with real containers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+
+const HYBRID: &str = "\
+26 25 0:23 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:4 - cgroup cgroup rw,cpu,cpuacct
+27 25 0:24 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+28 25 0:24 / /other\\040place/memory rw,relatime - cgroup cgroup rw,memory
+29 25 0:25 / /sys/fs/cgroup/systemd rw - cgroup systemd rw,xattr,release_agent=/x,name=systemd
+30 25 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+31 25 0:27 / /proc rw - proc proc rw
+";
+
+const UNIFIED: &str = "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate";
+
+fn v2(root: &Path) -> Hierarchies {
+    let mounts = vec![Mount { controllers: Vec::new(), point: root.to_owned() }];
+    Hierarchies { version: Version::V2, mounts }
+}
+
+fn v1(root: &Path, controllers: &[&str]) -> Hierarchies {
+    let mount = |name: &&str| {
+        let point = root.join(name);
+        fs::create_dir_all(&point).unwrap();
+        Mount { controllers: vec![(*name).to_owned()], point }
+    };
+    Hierarchies { version: Version::V1, mounts: controllers.iter().map(mount).collect() }
+}
+
+fn put(dir: &Path, files: &[(&str, &str)]) {
+    fs::create_dir_all(dir).unwrap();
+    for (file, text) in files {
+        fs::write(dir.join(file), text).unwrap();
+    }
+}
+
+fn resources(value: serde_json::Value) -> Option<LinuxResources> {
+    Some(serde_json::from_value(value).unwrap())
+}
+
+#[test]
+fn a_hybrid_host_is_v1_with_each_controller_once() {
+    let found = Hierarchies::from_mountinfo(HYBRID).unwrap();
+
+    let points: Vec<_> = found.mounts.iter().map(|mount| mount.point.to_str().unwrap()).collect();
+    assert_eq!(found.version, Version::V1);
+    assert_eq!(
+        points,
+        ["/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/systemd"]
+    );
+    assert_eq!(found.mounts[0].controllers, ["cpu", "cpuacct"]);
+    assert_eq!(found.mounts[2].controllers, ["name=systemd"]);
+}
+
+#[test]
+fn a_host_with_one_tree_is_v2() {
+    assert_eq!(Hierarchies::from_mountinfo(UNIFIED), Some(v2(Path::new("/sys/fs/cgroup"))));
+}
+
+#[test]
+fn a_host_without_cgroups_has_none() {
+    assert_eq!(Hierarchies::from_mountinfo("31 25 0:27 / /proc rw - proc proc rw"), None);
+}
+
+#[test]
+fn an_escaped_mount_point_is_read_back() {
+    assert_eq!(unescape("/a\\040b\\134c"), PathBuf::from("/a b\\c"));
+}
+
+#[test]
+fn creating_makes_the_directory_in_every_v1_hierarchy() {
+    let root = TempDir::new().unwrap();
+    let cgroup = v1(root.path(), &["memory", "pids"]).cgroup(Path::new("a/b"));
+
+    cgroup.create(None).unwrap();
+
+    assert!(root.path().join("memory/a/b").is_dir());
+    assert!(root.path().join("pids/a/b").is_dir());
+}
+
+#[test]
+fn a_limit_is_written_to_its_controller() {
+    let root = TempDir::new().unwrap();
+    let cgroup = v1(root.path(), &["memory", "pids"]).cgroup(Path::new("a"));
+
+    cgroup
+        .create(resources(json!({"memory": {"limit": 4096}, "pids": {"limit": 3}})).as_ref())
+        .unwrap();
+
+    let read = |file: &str| fs::read_to_string(root.path().join(file)).unwrap();
+    assert_eq!(read("memory/a/memory.limit_in_bytes"), "4096");
+    assert_eq!(read("pids/a/pids.max"), "3");
+}
+
+#[test]
+fn a_limit_without_its_controller_is_refused_and_leaves_no_directory() {
+    let root = TempDir::new().unwrap();
+    let cgroup = v1(root.path(), &["pids"]).cgroup(Path::new("a"));
+
+    let error = cgroup.create(resources(json!({"memory": {"limit": 4096}})).as_ref()).unwrap_err();
+
+    assert!(matches!(error, CgroupError::NoController { controller: "memory", .. }), "{error}");
+    assert!(!root.path().join("pids/a").exists());
+}
+
+#[test]
+fn a_cgroup_with_processes_is_refused() {
+    let root = TempDir::new().unwrap();
+    put(&root.path().join("a"), &[("cgroup.procs", "12\n13\n")]);
+
+    let error = v2(root.path()).cgroup(Path::new("a")).create(None).unwrap_err();
+
+    assert!(matches!(error, CgroupError::InUse { count: 2, .. }), "{error}");
+}
+
+#[test]
+fn joining_writes_the_pid_in_every_hierarchy() {
+    let root = TempDir::new().unwrap();
+    let cgroup = v1(root.path(), &["memory", "pids"]).cgroup(Path::new("a"));
+    cgroup.create(None).unwrap();
+
+    cgroup.join(77).unwrap();
+
+    let read = |file: &str| fs::read_to_string(root.path().join(file)).unwrap();
+    assert_eq!(read("memory/a/cgroup.procs"), "77");
+    assert_eq!(read("pids/a/cgroup.procs"), "77");
+}
+
+#[test]
+fn removing_a_cgroup_that_is_gone_succeeds() {
+    let root = TempDir::new().unwrap();
+
+    v1(root.path(), &["memory"]).cgroup(Path::new("a")).kill_and_remove().unwrap();
+}
+
+#[test]
+fn v1_cpu_time_is_in_nanoseconds() {
+    let root = TempDir::new().unwrap();
+    let cgroup = v1(root.path(), &["cpuacct", "memory"]).cgroup(Path::new("a"));
+    let files = [("cpuacct.usage", "1234567890\n"), ("cpuacct.stat", "user 5\nsystem 7\n")];
+    put(&root.path().join("cpuacct/a"), &files);
+    put(&root.path().join("memory/a"), &[]);
+
+    let Metrics::V1(metrics) = cgroup.metrics().unwrap() else { panic!("v2 metrics") };
+
+    assert_eq!(metrics.cpu.usage.total, 1_234_567_890);
+    assert_eq!(metrics.cpu.usage.user, 50_000_000);
+    assert_eq!(metrics.cpu.usage.kernel, 70_000_000);
+}
+
+#[test]
+fn v1_memory_is_read_from_its_files() {
+    let root = TempDir::new().unwrap();
+    let cgroup = v1(root.path(), &["memory"]).cgroup(Path::new("a"));
+    put(
+        &root.path().join("memory/a"),
+        &[
+            ("memory.usage_in_bytes", "100\n"),
+            ("memory.limit_in_bytes", "200\n"),
+            ("memory.stat", "rss 11\ntotal_inactive_file 12\n"),
+            ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+        ],
+    );
+
+    let Metrics::V1(metrics) = cgroup.metrics().unwrap() else { panic!("v2 metrics") };
+
+    assert_eq!((metrics.memory.usage.usage, metrics.memory.usage.limit), (100, 200));
+    assert_eq!((metrics.memory.rss, metrics.memory.total_inactive_file), (11, 12));
+    assert_eq!(metrics.memory_oom_control.oom_kill, 2);
+    assert_eq!(cgroup.oom_kills(), 2);
+}
+
+#[test]
+fn v2_cpu_time_is_in_microseconds_and_an_unlimited_value_is_the_largest() {
+    let root = TempDir::new().unwrap();
+    let cgroup = v2(root.path()).cgroup(Path::new("a"));
+    put(
+        &root.path().join("a"),
+        &[
+            ("cgroup.controllers", "cpu memory pids\n"),
+            ("cpu.stat", "usage_usec 42\nuser_usec 40\nsystem_usec 2\n"),
+            ("memory.current", "4096\n"),
+            ("memory.max", "max\n"),
+            ("memory.stat", "anon 7\n"),
+            ("memory.events", "oom_kill 1\n"),
+            ("pids.current", "3\n"),
+            ("pids.max", "max\n"),
+        ],
+    );
+
+    let Metrics::V2(metrics) = cgroup.metrics().unwrap() else { panic!("v1 metrics") };
+
+    assert_eq!(metrics.cpu.usage_usec, 42);
+    assert_eq!((metrics.memory.usage, metrics.memory.usage_limit), (4096, u64::MAX));
+    assert_eq!((metrics.memory.anon, metrics.memory_events.oom_kill), (7, 1));
+    assert_eq!((metrics.pids.current, metrics.pids.limit), (3, 0));
+}
+
+#[test]
+fn the_counters_of_a_cgroup_that_is_gone_are_an_error() {
+    let root = TempDir::new().unwrap();
+
+    let error = v2(root.path()).cgroup(Path::new("a")).metrics().unwrap_err();
+
+    assert!(matches!(error, CgroupError::Read { .. }), "{error}");
+}

@@ -1,0 +1,197 @@
+//! The shim's errors, and what containerd is told.
+//!
+//! One function, [`code`], maps every error to a ttrpc status, without a catch-all, so that a new error is
+//! classified when it is written. One function, [`line`], turns an error and its sources into the single
+//! line that `ctr` and `kubectl describe` show.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::PathBuf;
+
+use containerd_shim_protos::ttrpc::{self, Code};
+
+use crate::artifact::ArtifactError;
+use crate::bundle::BundleError;
+use crate::cgroup::CgroupError;
+use crate::compile::CompileError;
+use crate::container::ContainerError;
+use crate::containerd::ContainerdError;
+use crate::launch::LaunchError;
+use crate::rootfs::RootfsError;
+use crate::state::Refusal;
+use crate::stdio::StdioError;
+
+/// What can go wrong while serving containerd.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is a task of that name.
+    #[error("task {0} exists already")]
+    Exists(String),
+    /// There is no task of that name.
+    #[error("no task {0}")]
+    NoTask(String),
+    /// The task is being created or deleted.
+    #[error("task {0} is being created or deleted: try again")]
+    Busy(String),
+    /// A request that this runtime does not implement.
+    #[error("{0} is not supported by the hyperlight runtime")]
+    Unsupported(&'static str),
+    /// The work was cut off by a panic.
+    #[error("create task {0}: the shim failed; see containerd's log")]
+    CutOff(String),
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The streams.
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
+    /// The root file system.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    /// containerd itself.
+    #[error(transparent)]
+    Containerd(#[from] ContainerdError),
+    /// The wasm.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// The compiler.
+    #[error("compile {name}")]
+    Compile {
+        /// The program.
+        name: String,
+        /// Why not.
+        source: CompileError,
+    },
+    /// The control group.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// The work for the VMM process.
+    #[error("encode the VMM's work")]
+    Encode(#[source] serde_json::Error),
+    /// The VMM process.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The container.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// The state file.
+    #[error("{action} {}", path.display())]
+    StateFile {
+        /// `read` or `write`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The error and its sources as one line.
+#[must_use]
+pub fn line(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some libraries repeat their source's text in their own.
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The error as containerd receives it.
+#[must_use]
+pub fn status(error: &Error) -> ttrpc::Error {
+    ttrpc::Error::RpcStatus(ttrpc::get_status(code(error), line(error)))
+}
+
+/// The ttrpc code of an error: what containerd and its clients decide by.
+fn code(error: &Error) -> Code {
+    match error {
+        Error::Exists(_) => Code::ALREADY_EXISTS,
+        Error::NoTask(_) => Code::NOT_FOUND,
+        Error::Busy(_) => Code::UNAVAILABLE,
+        Error::Unsupported(_) => Code::UNIMPLEMENTED,
+        Error::CutOff(_) | Error::Encode(_) | Error::StateFile { .. } | Error::Rootfs(_) => {
+            Code::INTERNAL
+        }
+        Error::Bundle(error) => bundle_code(error),
+        Error::Stdio(error) => match error {
+            StdioError::NotFifo { .. } => Code::UNIMPLEMENTED,
+            StdioError::Open { .. } | StdioError::Pipe(_) => Code::INTERNAL,
+        },
+        Error::Containerd(error) => containerd_code(error),
+        Error::Artifact(error) => match error {
+            ArtifactError::Containerd(error) => containerd_code(error),
+            ArtifactError::Manifest { .. }
+            | ArtifactError::Digest { .. }
+            | ArtifactError::NoWasm { .. }
+            | ArtifactError::Wasm(_) => Code::INVALID_ARGUMENT,
+            ArtifactError::ReadFile { .. } => Code::INTERNAL,
+        },
+        Error::Compile { .. } => Code::INVALID_ARGUMENT,
+        Error::Cgroup(error) => cgroup_code(error),
+        Error::Launch(error) => match error {
+            LaunchError::Cgroup(error) => cgroup_code(error),
+            LaunchError::NotReady(_) => Code::FAILED_PRECONDITION,
+            LaunchError::Prepare(_)
+            | LaunchError::Enter { .. }
+            | LaunchError::Unshare(_)
+            | LaunchError::Spawn(_)
+            | LaunchError::Give(_)
+            | LaunchError::Nonsense
+            | LaunchError::Died(_)
+            | LaunchError::Hangs => Code::INTERNAL,
+        },
+        Error::Container(error) => match error {
+            ContainerError::State { refusal: Refusal::Exited, .. } => Code::NOT_FOUND,
+            ContainerError::State { refusal: Refusal::Started | Refusal::Alive, .. }
+            | ContainerError::Start { .. } => Code::FAILED_PRECONDITION,
+            ContainerError::Signal(_) => Code::INVALID_ARGUMENT,
+            ContainerError::Cgroup(error) => cgroup_code(error),
+            ContainerError::Kill { .. } | ContainerError::Rootfs(_) => Code::INTERNAL,
+        },
+    }
+}
+
+fn bundle_code(error: &BundleError) -> Code {
+    match error {
+        BundleError::SandboxContainer | BundleError::Terminal => Code::UNIMPLEMENTED,
+        BundleError::Read { .. } => Code::INTERNAL,
+        BundleError::TooLarge { .. }
+        | BundleError::Json { .. }
+        | BundleError::Missing { .. }
+        | BundleError::Text { .. }
+        | BundleError::Destination(_)
+        | BundleError::Cgroup(_)
+        | BundleError::Memory { .. } => Code::INVALID_ARGUMENT,
+    }
+}
+
+fn containerd_code(error: &ContainerdError) -> Code {
+    match error {
+        ContainerdError::Connect { .. } | ContainerdError::Call { .. } => Code::UNAVAILABLE,
+        ContainerdError::NotFound { .. } => Code::NOT_FOUND,
+        ContainerdError::Namespace { .. }
+        | ContainerdError::TooLarge { .. }
+        | ContainerdError::Digest(_) => Code::INVALID_ARGUMENT,
+        ContainerdError::Damaged { .. } => Code::DATA_LOSS,
+    }
+}
+
+fn cgroup_code(error: &CgroupError) -> Code {
+    match error {
+        CgroupError::InUse { .. } | CgroupError::NotMounted => Code::FAILED_PRECONDITION,
+        CgroupError::Limit { .. } | CgroupError::NoController { .. } => Code::INVALID_ARGUMENT,
+        CgroupError::Mounts(_)
+        | CgroupError::Create { .. }
+        | CgroupError::Join { .. }
+        | CgroupError::Read { .. }
+        | CgroupError::StillInUse { .. }
+        | CgroupError::Remove { .. } => Code::INTERNAL,
+    }
+}

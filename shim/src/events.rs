@@ -1,0 +1,214 @@
+//! Task events on their way to containerd.
+//!
+//! Rule: publishing never waits, and events arrive in the order in which they were published. One task
+//! delivers them one after another; while containerd is away it tries again, and nothing overtakes. The
+//! queue holds at most four events per task of the shim, so it needs no bound of its own.
+
+use std::time::{Duration, SystemTime};
+
+use containerd_shim::util::convert_to_any;
+use containerd_shim_protos::api::{ForwardRequest, Mount};
+use containerd_shim_protos::events::task as proto;
+use containerd_shim_protos::protobuf::MessageDyn;
+use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
+use containerd_shim_protos::shim::event::Envelope;
+use containerd_shim_protos::shim_async::{Client, EventsClient};
+use containerd_shim_protos::topics;
+use containerd_shim_protos::ttrpc::context::with_duration;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::container::Container;
+use crate::rootfs::MountSource;
+use crate::state::Exit;
+
+/// How long containerd may take to accept one event.
+const DELIVERY_LIMIT: Duration = Duration::from_secs(5);
+
+/// Attempts per event. With the pauses between them they span about a minute: a restart of containerd,
+/// after which it asks for the state of each task anyway.
+const ATTEMPTS: u32 = 15;
+
+/// Longest pause between two attempts.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How long a shim that exits waits for its last events to be delivered.
+const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+
+/// Where events are published. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Events {
+    namespace: String,
+    queue: mpsc::UnboundedSender<Item>,
+}
+
+#[derive(Debug)]
+enum Item {
+    Event(Box<Envelope>),
+    Flush(oneshot::Sender<()>),
+}
+
+impl Events {
+    /// Delivers to containerd's ttrpc socket at `address` (a path) from a task of the current runtime.
+    #[must_use]
+    pub fn to_containerd(address: String, namespace: String) -> Self {
+        let (queue, items) = mpsc::unbounded_channel();
+        tokio::spawn(deliver(address, items));
+        Self { namespace, queue }
+    }
+
+    /// The micro-VM of `container` is ready.
+    pub fn created(&self, container: &Container, rootfs: &[MountSource]) {
+        let mut io = proto::TaskIO::new();
+        io.stdin.clone_from(&container.stdio().stdin);
+        io.stdout.clone_from(&container.stdio().stdout);
+        io.stderr.clone_from(&container.stdio().stderr);
+        let mut event = proto::TaskCreate::new();
+        event.container_id = container.id().to_owned();
+        event.bundle = container.bundle().display().to_string();
+        event.rootfs = rootfs.iter().map(mount).collect();
+        event.io = Some(io).into();
+        event.pid = container.pid();
+        self.publish(topics::TASK_CREATE_EVENT_TOPIC, event);
+    }
+
+    /// The program of `container` runs.
+    pub fn started(&self, container: &Container) {
+        let mut event = proto::TaskStart::new();
+        event.container_id = container.id().to_owned();
+        event.pid = container.pid();
+        self.publish(topics::TASK_START_EVENT_TOPIC, event);
+    }
+
+    /// The kernel killed `container` for want of memory.
+    pub fn ran_out_of_memory(&self, container: &Container) {
+        let mut event = proto::TaskOOM::new();
+        event.container_id = container.id().to_owned();
+        self.publish(topics::TASK_OOM_EVENT_TOPIC, event);
+    }
+
+    /// `container` has ended.
+    pub fn exited(&self, container: &Container, exit: Exit) {
+        let mut event = proto::TaskExit::new();
+        event.container_id = container.id().to_owned();
+        event.id = container.id().to_owned();
+        event.pid = container.pid();
+        event.exit_status = exit.status;
+        event.exited_at = Some(timestamp(exit.at)).into();
+        self.publish(topics::TASK_EXIT_EVENT_TOPIC, event);
+    }
+
+    /// Nothing is left of `container`.
+    pub fn deleted(&self, container: &Container, exit: Exit) {
+        let mut event = proto::TaskDelete::new();
+        event.container_id = container.id().to_owned();
+        event.pid = container.pid();
+        event.exit_status = exit.status;
+        event.exited_at = Some(timestamp(exit.at)).into();
+        self.publish(topics::TASK_DELETE_EVENT_TOPIC, event);
+    }
+
+    fn publish(&self, topic: &str, event: impl MessageDyn) {
+        let payload = match convert_to_any(Box::new(event)) {
+            Ok(payload) => payload,
+            Err(error) => return log::error!(topic; "encode event: {error}"),
+        };
+        let mut envelope = Envelope::new();
+        envelope.timestamp = Some(timestamp(SystemTime::now())).into();
+        envelope.namespace.clone_from(&self.namespace);
+        envelope.topic = topic.to_owned();
+        envelope.event = Some(payload).into();
+        // The receiver lives as long as the runtime; without it nobody is left to tell.
+        let _ = self.queue.send(Item::Event(Box::new(envelope)));
+    }
+
+    /// Waits until everything published so far has been delivered or given up, 3 s at most.
+    pub async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        if self.queue.send(Item::Flush(done)).is_ok()
+            && tokio::time::timeout(FLUSH_LIMIT, flushed).await.is_err()
+        {
+            log::warn!("events were not delivered within {} s", FLUSH_LIMIT.as_secs());
+        }
+    }
+
+    /// The topics queued in `items`, for tests.
+    #[cfg(test)]
+    pub(crate) fn recorded() -> (Self, impl FnMut() -> Vec<String>) {
+        let (queue, mut items) = mpsc::unbounded_channel();
+        let topics = move || {
+            std::iter::from_fn(|| items.try_recv().ok())
+                .filter_map(|item| match item {
+                    Item::Event(envelope) => Some(envelope.topic),
+                    Item::Flush(_) => None,
+                })
+                .collect()
+        };
+        (Self { namespace: "test".to_owned(), queue }, topics)
+    }
+}
+
+/// A point in time as protobuf has it.
+#[must_use]
+pub fn timestamp(at: SystemTime) -> Timestamp {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut timestamp = Timestamp::new();
+    timestamp.seconds = since.as_secs().try_into().unwrap_or(i64::MAX);
+    timestamp.nanos = since.subsec_nanos().try_into().unwrap_or_default();
+    timestamp
+}
+
+fn mount(source: &MountSource) -> Mount {
+    let mut mount = Mount::new();
+    mount.type_.clone_from(&source.kind);
+    mount.source.clone_from(&source.source);
+    mount.options.clone_from(&source.options);
+    mount
+}
+
+async fn deliver(address: String, mut items: mpsc::UnboundedReceiver<Item>) {
+    let address = match address.contains("://") {
+        true => address,
+        false => format!("unix://{address}"),
+    };
+    let mut client = None;
+    while let Some(item) = items.recv().await {
+        match item {
+            Item::Event(envelope) => deliver_one(&address, &mut client, *envelope).await,
+            Item::Flush(done) => {
+                // Nobody waits any more: fine.
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+async fn deliver_one(address: &str, client: &mut Option<EventsClient>, envelope: Envelope) {
+    let topic = envelope.topic.clone();
+    let mut request = ForwardRequest::new();
+    request.set_envelope(envelope);
+    for attempt in 1..=ATTEMPTS {
+        let refusal = match connect(address, client).await {
+            Ok(events) => match events.forward(with_duration(DELIVERY_LIMIT), &request).await {
+                Ok(_) => return,
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        *client = None;
+        log::warn!(topic = topic.as_str(), attempt; "deliver event: {refusal}");
+        tokio::time::sleep(PAUSE_MAX.min(Duration::from_millis(50) * 2u32.pow(attempt.min(10))))
+            .await;
+    }
+    log::error!(topic = topic.as_str(); "event dropped after {ATTEMPTS} attempts");
+}
+
+async fn connect<'a>(
+    address: &str,
+    client: &'a mut Option<EventsClient>,
+) -> containerd_shim_protos::ttrpc::Result<&'a EventsClient> {
+    let connected = match client.take() {
+        Some(connected) => connected,
+        None => EventsClient::new(Client::connect(address).await?),
+    };
+    Ok(client.insert(connected))
+}

@@ -1,0 +1,110 @@
+//! What a shim that dies leaves behind, and how the `delete` action removes it.
+//!
+//! Rule: a control group is killed and removed only if the bundle records that a shim made it. Without that
+//! record its path is a stranger's word, and killing by it could hit anything.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Hierarchies;
+use crate::error::Error;
+use crate::rootfs;
+
+/// Name of the record in the bundle directory.
+const FILE: &str = "hyperlight.json";
+
+/// The record.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leftovers {
+    /// The task's control group: absolute, taken from the root of each hierarchy.
+    cgroup: PathBuf,
+}
+
+impl Leftovers {
+    /// The record of a task whose control group is at `cgroup`, below the root of each hierarchy.
+    #[must_use]
+    pub fn of(cgroup: &Path) -> Self {
+        Self { cgroup: Path::new("/").join(cgroup) }
+    }
+
+    /// Writes the record into the bundle directory `bundle`, which containerd removes with the task.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn write(&self, bundle: &Path) -> Result<(), Error> {
+        let path = bundle.join(FILE);
+        let json = serde_json::to_vec(self).map_err(Error::Encode)?;
+        fs::write(&path, json).map_err(|source| Error::StateFile { action: "write", path, source })
+    }
+
+    fn read(bundle: &Path) -> Result<Option<Self>, Error> {
+        let path = bundle.join(FILE);
+        let failed = |source| Error::StateFile { action: "read", path: path.clone(), source };
+        match fs::read(&path) {
+            Ok(json) => {
+                Ok(Some(serde_json::from_slice(&json).map_err(io::Error::from).map_err(failed)?))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+/// Kills and removes what is left of the task in `bundle`. Blocks; may be repeated, and succeeds when there
+/// is nothing.
+///
+/// # Errors
+///
+/// Something cannot be removed; the rest is.
+pub fn remove(bundle: &Path) -> Result<(), Error> {
+    let cgroup = Leftovers::read(bundle).and_then(|record| {
+        let Some(record) = record else { return Ok(()) };
+        // The record was written by a shim; the path is checked again all the same.
+        let path = crate::cgroup::parse_path(&record.cgroup.to_string_lossy())
+            .map_err(crate::bundle::BundleError::from)?;
+        Ok(Hierarchies::of_this_host()?.cgroup(&path).kill_and_remove()?)
+    });
+    let rootfs = rootfs::unmount_all(&bundle.join("rootfs"));
+    cgroup?;
+    Ok(rootfs?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_back() {
+        let bundle = tempfile::tempdir().unwrap();
+        let record = Leftovers::of(Path::new("a/b"));
+
+        record.write(bundle.path()).unwrap();
+
+        assert_eq!(Leftovers::read(bundle.path()).unwrap(), Some(record));
+    }
+
+    #[test]
+    fn a_bundle_without_a_record_has_nothing_to_remove() {
+        let bundle = tempfile::tempdir().unwrap();
+
+        remove(bundle.path()).unwrap();
+    }
+
+    #[test]
+    fn a_bundle_that_is_gone_has_nothing_to_remove() {
+        remove(Path::new("/nonexistent/bundle")).unwrap();
+    }
+
+    #[test]
+    fn a_record_that_climbs_is_refused() {
+        let bundle = tempfile::tempdir().unwrap();
+        Leftovers::of(Path::new("../x")).write(bundle.path()).unwrap();
+
+        assert!(matches!(remove(bundle.path()), Err(Error::Bundle(_))));
+    }
+}

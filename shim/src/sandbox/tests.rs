@@ -1,0 +1,104 @@
+//! The events of tasks and what may be done to them, with a stand-in for the VMM process.
+
+use std::time::Duration;
+
+use super::*;
+use crate::container::tests::{UNTIL_START, launched};
+
+/// No step of these tests takes this long; a hang ends here.
+const HANG: Duration = Duration::from_secs(30);
+
+fn sandbox() -> (Sandbox, impl FnMut() -> Vec<String>) {
+    let (events, topics) = Events::recorded();
+    let environment = Environment {
+        containerd: "/nonexistent/containerd.sock".to_owned(),
+        namespace: "test".to_owned(),
+        cache: AotCache::new("/nonexistent", crate::compile::Compiler::this_executable()),
+        vmm: Program { file: "/bin/false".into(), args: Vec::new() },
+    };
+    (Sandbox::new(environment, events), topics)
+}
+
+/// Adds a task that runs `script` after its start.
+async fn add(sandbox: &Sandbox, script: &str) -> Option<Arc<Container>> {
+    let (container, child) = launched(&format!("{UNTIL_START}{script}")).await?.unwrap();
+    let request = CreateTask { id: "t".to_owned(), ..CreateTask::default() };
+    Some(sandbox.adopt(Arc::new(container), child, &request))
+}
+
+async fn ended(container: &Container) -> u32 {
+    tokio::time::timeout(HANG, container.wait()).await.unwrap().status
+}
+
+#[tokio::test]
+async fn a_life_is_announced_in_order() {
+    let (sandbox, mut topics) = sandbox();
+    let Some(task) = add(&sandbox, "exit 3").await else { return };
+
+    sandbox.start("t").unwrap();
+    ended(&task).await;
+    let (_, exit) = sandbox.delete("t").await.unwrap();
+
+    assert_eq!(topics(), ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]);
+    assert_eq!(exit.status, 3);
+    assert!(sandbox.is_empty());
+}
+
+#[tokio::test]
+async fn a_task_that_is_killed_before_its_start_is_announced_without_one() {
+    let (sandbox, mut topics) = sandbox();
+    let Some(task) = add(&sandbox, "").await else { return };
+
+    task.kill(9, true).unwrap();
+    ended(&task).await;
+    sandbox.delete("t").await.unwrap();
+
+    assert_eq!(topics(), ["/tasks/create", "/tasks/exit", "/tasks/delete"]);
+}
+
+#[tokio::test]
+async fn a_task_that_lives_is_not_deleted_and_stays() {
+    let (sandbox, _topics) = sandbox();
+    let Some(task) = add(&sandbox, "sleep 60").await else { return };
+    sandbox.start("t").unwrap();
+
+    let error = sandbox.delete("t").await.unwrap_err();
+
+    assert!(matches!(error, Error::Container(_)), "{error}");
+    assert_eq!(sandbox.task("t").unwrap().pid(), task.pid());
+}
+
+#[tokio::test]
+async fn a_task_that_is_deleted_is_unknown() {
+    let (sandbox, _topics) = sandbox();
+    let Some(task) = add(&sandbox, "exit 0").await else { return };
+    sandbox.start("t").unwrap();
+    ended(&task).await;
+    sandbox.delete("t").await.unwrap();
+
+    assert!(matches!(sandbox.delete("t").await, Err(Error::NoTask(_))));
+    assert!(matches!(sandbox.task("t"), Err(Error::NoTask(_))));
+    assert!(matches!(sandbox.start("t"), Err(Error::NoTask(_))));
+}
+
+#[tokio::test]
+async fn a_name_in_use_is_refused() {
+    let (sandbox, _topics) = sandbox();
+    let Some(_task) = add(&sandbox, "sleep 60").await else { return };
+
+    let request = CreateTask { id: "t".to_owned(), ..CreateTask::default() };
+    assert!(matches!(sandbox.create(request).await, Err(Error::Exists(_))));
+}
+
+#[tokio::test]
+async fn a_creation_that_fails_leaves_no_task_and_no_event() {
+    let (sandbox, mut topics) = sandbox();
+
+    let request =
+        CreateTask { id: "t".to_owned(), bundle: "/nonexistent".into(), ..CreateTask::default() };
+    let error = sandbox.create(request).await.unwrap_err();
+
+    assert!(matches!(error, Error::Bundle(_)), "{error}");
+    assert!(sandbox.is_empty());
+    assert!(topics().is_empty());
+}
