@@ -23,9 +23,16 @@ use crate::error::line;
 use crate::microvm::{RunError, STATUS_CANNOT_RUN, STATUS_ERROR, STATUS_NOT_FOUND, tell};
 use crate::workload::{WorkloadError, size};
 
+const EXAMPLES: &str = "\
+Examples:
+  hyperlight run hello.wasm
+  hyperlight compile --json app.wasm
+  hyperlight help run";
+
 /// Run WebAssembly components in micro-VMs.
 #[derive(Debug, Parser)]
-#[command(name = "hyperlight", disable_version_flag = true, max_term_width = 100)]
+#[command(name = "hyperlight", after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(disable_version_flag = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,6 +41,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a component as a command, in a micro-VM of its own
+    ///
+    /// The program has the standard streams of this process, its arguments, and what the options
+    /// grant: no directory, no variable and no network by default.
     Run(run::Run),
     /// Compile a component into the cache, so that its first run need not
     Compile(compile::Compile),

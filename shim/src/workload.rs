@@ -55,8 +55,8 @@ pub enum WorkloadError {
     EnvEntry(String),
     /// A size that no micro-VM has.
     #[error(
-        "memory of {} must be from {} to {}",
-        size(*bytes), size(vmm::MEMORY_BYTES_MIN), size(abi::layout::RAM_BYTES_MAX)
+        "a micro-VM has from {} to {} of memory, not {}",
+        size(vmm::MEMORY_BYTES_MIN), size(abi::layout::RAM_BYTES_MAX), size(*bytes)
     )]
     Memory {
         /// What was asked for.

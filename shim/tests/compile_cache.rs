@@ -1,5 +1,7 @@
 //! The cache of compiled programs with the real compiler in its child process.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};

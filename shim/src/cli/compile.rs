@@ -16,15 +16,15 @@ Examples:
   hyperlight compile --json app.wasm
   hyperlight compile --cache-dir /mnt/cache app.wasm";
 
-/// Compile a component into the cache, so that its first run need not.
+/// What `compile` is told.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Compile {
     /// Print one JSON object instead of a line
     #[arg(long)]
     json: bool,
-    /// Keep compiled programs in this directory [default: /var/cache/hyperlight, or
-    /// ~/.cache/hyperlight for users other than root]
+    /// Keep compiled programs in this directory [default: that of the node for root, else
+    /// ~/.cache/hyperlight]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
     /// The component

@@ -24,10 +24,7 @@ Exit status:
   that of the program; or 124 after --timeout, 125 after an error of hyperlight, 126 if the
   file cannot run here, 127 if there is none, 134 after a trap, 137 when memory ran out";
 
-/// Run a component as a command, in a micro-VM of its own.
-///
-/// The program has the standard streams of this process, its arguments, and what the options grant:
-/// no directory, no variable and no network by default.
+/// What `run` is told.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Run {
@@ -46,8 +43,8 @@ pub(super) struct Run {
     /// End the run after this time, with status 124
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     timeout: Option<Duration>,
-    /// Keep compiled programs in this directory [default: /var/cache/hyperlight, or
-    /// ~/.cache/hyperlight for users other than root]
+    /// Keep compiled programs in this directory [default: that of the node for root, else
+    /// ~/.cache/hyperlight]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
     /// Print on stderr, at the end, what the run cost
