@@ -3,12 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use shim::aot::{AotCache, CacheError, CompiledProgram, Origin, Wasm};
 use shim::compile::{CHILD_SUBCOMMAND, CompileError, Compiler, Refusal};
@@ -177,6 +178,74 @@ fn what_a_dead_process_left_behind_is_removed_by_the_next_compilation() {
     fs::write(dir.path().join(format!("{stem}.lock")), "").unwrap();
     program(dir.path(), &command(1)).unwrap();
     assert_eq!(names(dir.path()).len(), 1);
+}
+
+#[test]
+fn a_process_that_dies_with_the_lock_holds_nobody_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let compiled = path(&program(dir.path(), &command(1)).unwrap());
+    fs::remove_file(&compiled).unwrap();
+    let lock = compiled.with_extension("lock");
+    let mut holder = Command::new("flock")
+        .args(["--close", "--exclusive"])
+        .arg(&lock)
+        .args(["sh", "-c", "echo held; exec sleep 600"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    holder.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+    let second = thread::scope(|scope| {
+        let second = scope.spawn(|| program(dir.path(), &command(1)).unwrap());
+        // Time to run into the lock; that it does not get past it is not what is tested here.
+        thread::sleep(Duration::from_millis(200));
+        assert!(!compiled.exists());
+        // Its child is not the holder of anything, and ends with its pipe.
+        Command::new("pkill").args(["-P", &holder.id().to_string()]).status().unwrap();
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        second.join().unwrap()
+    });
+    assert!(matches!(second.origin, Origin::Compiled { .. }), "{:?}", second.origin);
+    assert_eq!(names(dir.path()).len(), 1);
+}
+
+/// Compiles with a cache on a tmpfs that is mounted with `options`, in a mount namespace of its own.
+/// Returns what was said and what is left in the cache; `None` without the right to mount.
+fn compile_on_tmpfs(options: &str) -> Option<(Output, String)> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: mounting needs root");
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (file, cache) = (dir.path().join("app.wasm"), dir.path().join("cache"));
+    fs::write(&file, command(1)).unwrap();
+    fs::create_dir(&cache).unwrap();
+    let script = r#"mount -t tmpfs -o mode=700,$3 tmpfs "$1"
+        "$0" compile --cache-dir "$1" "$2"; status=$?; ls -A "$1"; exit $status"#;
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, HYPERLIGHT])
+        .args([&cache, &file])
+        .arg(options)
+        .output()
+        .unwrap();
+    let said = stderr(&output);
+    Some((output, said))
+}
+
+#[test]
+fn a_full_disk_is_named_and_nothing_is_left_on_it() {
+    let Some((output, said)) = compile_on_tmpfs("size=8k") else { return };
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("No space left on device") && said.lines().count() == 1, "{said}");
+    let answer = String::from_utf8(output.stdout).unwrap();
+    assert!(answer.lines().count() == 1 && answer.contains("not kept"), "{answer}");
+}
+
+#[test]
+fn a_read_only_disk_is_named() {
+    let Some((output, said)) = compile_on_tmpfs("ro") else { return };
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("Read-only file system") && said.lines().count() == 1, "{said}");
 }
 
 #[test]

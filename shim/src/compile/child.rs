@@ -63,7 +63,7 @@ pub enum CompileError {
     #[error("compiling took more than {} GiB of memory and was stopped", ADDRESS_SPACE_BYTES_MAX >> 30)]
     TooMuchMemory,
     /// The compiler crashed.
-    #[error("the compiler failed ({status}): {said}")]
+    #[error("the compiler failed ({status}){}{said}", if said.is_empty() { "" } else { ": " })]
     Crashed {
         /// How it ended.
         status: ExitStatus,
