@@ -90,7 +90,10 @@ impl Traces {
             lines.insert(format!("mount {}", line.split(' ').nth(4).unwrap_or(line)));
         }
         for directory in directories("/sys/fs/cgroup".as_ref()) {
-            lines.insert(format!("cgroup {}", directory.display()));
+            // A run's own directory is for the node to remove; what is below it is a container's.
+            if !name_of(&directory).starts_with(RUN_PREFIX) {
+                lines.insert(format!("cgroup {}", directory.display()));
+            }
         }
         for name in names("/run/netns".as_ref()).into_iter().chain(names("/var/run/netns".as_ref()))
         {
@@ -98,7 +101,7 @@ impl Traces {
         }
         for place in STATE_DIRECTORIES {
             for path in names(place.as_ref()) {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let name = name_of(&path);
                 if name.starts_with(RUN_PREFIX) {
                     // What is in a run's directory is for the node to say (`also`).
                     lines.insert(format!("file {}", path.display()));
@@ -190,6 +193,10 @@ pub(crate) fn processes() -> Vec<Process> {
         (!ended).then_some(Process { pid, parent, name })
     };
     names("/proc".as_ref()).iter().filter_map(|path| parse(path)).collect()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Entries of a directory; none if it is not there.

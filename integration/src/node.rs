@@ -182,11 +182,11 @@ impl Node {
         &self.directory
     }
 
-    /// The end of containerd's log, which includes what the shims log.
+    /// The end of containerd's log without its start, which includes what the shims log.
     #[must_use]
     pub fn log(&self) -> String {
         let log = fs::read_to_string(self.directory.join("containerd.log")).unwrap_or_default();
-        let lines: Vec<_> = log.lines().collect();
+        let lines: Vec<_> = log.lines().filter(|line| !line.contains("loading plugin")).collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 

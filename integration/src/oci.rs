@@ -57,7 +57,7 @@ pub fn wkg(file_name: &str, wasm: &[u8]) -> Result<Image> {
 }
 
 /// What runwasi's image builder writes: an image configuration for `wasip1`/`wasm` and the file as a
-/// layer of runwasi's component media type.
+/// layer of runwasi's component media type, which is no layer of the root file system (`diff_ids`).
 ///
 /// # Errors
 ///
@@ -67,7 +67,7 @@ pub fn runwasi(file_name: &str, wasm: &[u8]) -> Result<Image> {
         "architecture": "wasm",
         "os": "wasip1",
         "config": { "Entrypoint": [format!("/{file_name}")] },
-        "rootfs": { "type": "layers", "diff_ids": [digest(wasm)] },
+        "rootfs": { "type": "layers", "diff_ids": [] },
     });
     image(
         CONFIG,

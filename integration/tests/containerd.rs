@@ -251,6 +251,11 @@ fn the_memory_limit_of_the_container_is_that_of_the_micro_vm() {
     let limit = (128 << 20).to_string();
     let mut command = node.run_command(&reference, "grow", &["--memory-limit", &limit], &[]);
     assert_eq!(output(process::run(&mut command).unwrap()), "");
+
+    let limit = (512 << 20).to_string();
+    let mut command = node.run_command(&reference, "grow", &["--memory-limit", &limit], &[]);
+    let outcome = process::run(&mut command).unwrap();
+    assert_eq!((outcome.code(), outcome.stderr.as_str()), (1, ""), "{outcome:?}");
 }
 
 #[test]

@@ -140,7 +140,8 @@ fn a_run_that_returns_its_error_case_exits_with_1() {
 fn memory_grows_to_its_declared_maximum_and_no_further() {
     require_kvm!();
     let _watch = leaks::watch().unwrap();
-    assert_eq!(output(run("grow_to_declared_maximum", &[], &[])), "");
+    let outcome = run("grow_to_declared_maximum", &[], &[]);
+    assert_eq!((outcome.code(), outcome.stderr.as_str()), (16, ""), "{outcome:?}");
 }
 
 #[test]
@@ -148,6 +149,9 @@ fn memory_does_not_grow_beyond_the_micro_vm() {
     require_kvm!();
     let _watch = leaks::watch().unwrap();
     assert_eq!(output(run("grow_beyond_micro_vm", &["--memory", "128MiB"], &[])), "");
+    // Four times as much is more than the program accepts, so it is the limit that was met before.
+    let outcome = run("grow_beyond_micro_vm", &["--memory", "512MiB"], &[]);
+    assert_eq!((outcome.code(), outcome.stderr.as_str()), (1, ""), "{outcome:?}");
 }
 
 /// The trap ends the program with 134, standard error names the trap and the functions, innermost
@@ -263,7 +267,11 @@ fn a_file_that_is_not_there_is_refused() {
 #[test]
 fn a_file_that_is_not_wasm_is_refused() {
     let _watch = leaks::watch().unwrap();
-    refused(&run_file(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")), 126, &["Cargo.toml"]);
+    refused(
+        &run_file(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")),
+        126,
+        &["Cargo.toml", "not WebAssembly"],
+    );
 }
 
 #[test]
@@ -306,8 +314,9 @@ fn too_little_memory_for_this_program_ends_it_with_one_line() {
     require_kvm!();
     let _watch = leaks::watch().unwrap();
     // Its memory of 64 MiB does not fit a micro-VM of 16 MiB.
-    let outcome = run("large_initial_memory", &["--memory", "16MiB"], &[]);
+    let outcome = run("starts_with_64_mib", &["--memory", "16MiB"], &[]);
     assert!([126, 137].contains(&outcome.code()), "{outcome:?}");
-    refused(&outcome, outcome.code(), &["memory"]);
-    assert_eq!(output(run("large_initial_memory", &["--memory", "128MiB"], &[])), "");
+    // The line names the way out.
+    refused(&outcome, outcome.code(), &["--memory"]);
+    assert_eq!(output(run("starts_with_64_mib", &["--memory", "128MiB"], &[])), "");
 }
