@@ -1,12 +1,12 @@
 //! The cache of compiled programs: one per node, filled by whoever needs a program first.
 //!
 //! Rule: a file in the cache is run only if it is whole and ours. Its name is a digest of the wasm
-//! bytes and of everything that the compiler's output depends on ([`Key`]); its last bytes repeat that
-//! key and hold a checksum ([`entry`]); it belongs to this user and nobody else may write it. Anything
+//! bytes and of everything that the compiler's output depends on (`key`); its last bytes repeat that
+//! key and hold a checksum (`entry`); it belongs to this user and nobody else may write it. Anything
 //! else by that name is compiled anew and replaced. A file gets its name only when it is complete and
 //! on the medium, by rename.
 //!
-//! One process compiles a key at a time ([`lock`]); the others wait for its result. A cache that cannot
+//! One process compiles a key at a time (`lock`); the others wait for its result. A cache that cannot
 //! be used costs time, never the run: the program is then compiled into memory, and
 //! [`Origin::Uncached`] says why.
 

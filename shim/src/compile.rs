@@ -18,7 +18,7 @@ pub use child::{CHILD_SUBCOMMAND, CompileError, Compiler, child_main};
 pub use refusal::Refusal;
 
 /// Largest component that is accepted, in bytes: what the compiler can be expected to manage with
-/// [`child::ADDRESS_SPACE_BYTES_MAX`]. Compiling QuickJS, a component of 1.6 MiB, takes 94 MiB.
+/// `child::ADDRESS_SPACE_BYTES_MAX`. Compiling QuickJS, a component of 1.6 MiB, takes 94 MiB.
 pub const WASM_BYTES_MAX: u64 = 128 << 20;
 
 /// The settings.
