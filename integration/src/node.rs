@@ -95,7 +95,8 @@ impl Node {
     }
 
     /// `ctr run --rm --runtime io.containerd.hyperlight.v1 [OPTIONS] REFERENCE ID [ARGUMENTS]`, ready
-    /// to be started. `options` come before the reference, `arguments` after the id.
+    /// to be started. `options` come before the reference; `arguments` after the id replace
+    /// the image's whole command, its first word included.
     #[must_use]
     pub fn run_command(
         &self,

@@ -56,7 +56,7 @@ fn demonstrate() -> Result<ExitCode> {
             options.join(" ")
         ),
     );
-    let (first, place) = run_watched(&node, &reference, "hello", &options)?;
+    let (first, place) = run_watched(&node, &reference, "greeter", &options)?;
     for line in first.stdout.lines() {
         println!("    | {line}");
     }
@@ -66,7 +66,7 @@ fn demonstrate() -> Result<ExitCode> {
     step("ended", &format!("exit status {}", first.code()));
     step("where", &place);
 
-    let (second, _) = run_watched(&node, &reference, "hello-again", &options)?;
+    let (second, _) = run_watched(&node, &reference, "greeter-again", &options)?;
     ensure!(second.code() == first.code(), "the second run ended with {}", second.code());
     step(
         "times",
@@ -92,7 +92,8 @@ fn run_watched(
 ) -> Result<(Outcome, String)> {
     let (sender, receiver) = channel::<()>();
     let watcher = std::thread::spawn(move || watch(&receiver));
-    let outcome = process::run(&mut node.run_command(reference, id, options, &["one", "two"]));
+    let outcome =
+        process::run(&mut node.run_command(reference, id, options, &["hello", "one", "two"]));
     drop(sender);
     let place = watcher.join().unwrap_or_default();
     Ok((outcome?, place))
