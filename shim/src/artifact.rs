@@ -1,10 +1,11 @@
 //! The wasm that a container runs, found in its image or in its root file system.
 //!
 //! Accepted: (a) a layer of a wasm media type, under the CNCF wasm configuration or an OCI image
-//! configuration; (b) a file of the root file system, named by the first argument. A layer wins: an image
-//! that has one is a wasm image, whatever its entrypoint is called.
+//! configuration; (b) a file of the root file system, named by the first argument. A layer wins: an
+//! image that has one is a wasm image, whatever its entrypoint is called.
 //!
-//! Rule: nothing of the image can make the shim read a file of the host, hang, or read without a bound.
+//! Rule: nothing of the image can make the shim read a file of the host, hang, or read without a
+//! bound.
 //!
 //! Source: CNCF TAG Runtime, wasm OCI artifact layout; OCI image spec 1.1; runwasi's image formats.
 
@@ -25,7 +26,8 @@ use crate::containerd::{Containerd, ContainerdError};
 use crate::digest::{Digest, DigestError};
 
 pub use layers::{
-    CONFIG_WASM, LayerChoice, MANIFEST_BYTES_MAX, ManifestError, WASM_LAYER, choose, manifests,
+    CONFIG_WASM, Found, LayerChoice, MANIFEST_BYTES_MAX, ManifestError, WASM_LAYER, choose,
+    manifests,
 };
 
 /// The first bytes of every wasm binary (WebAssembly core specification, 5.5.16).
@@ -55,8 +57,8 @@ pub enum ArtifactError {
     },
     /// There is no wasm anywhere.
     #[error(
-        "image {image} has no wasm layer (layers: {layers}) and {argument:?} is {file}; this runtime runs \
-         wasm only"
+        "image {image} has no wasm layer (layers: {layers}) and {argument:?} is {file}; \
+         this runtime runs wasm only"
     )]
     NoWasm {
         /// The image.
@@ -157,8 +159,8 @@ fn file_name(path: &str) -> String {
 
 /// The wasm file at `path` as the container sees it, or what there is instead.
 ///
-/// The kernel resolves the path as if `root` were the root directory (openat2(2), `RESOLVE_IN_ROOT`), so
-/// that a symbolic link of the image cannot name a file of the host.
+/// The kernel resolves the path as if `root` were the root directory (openat2(2),
+/// `RESOLVE_IN_ROOT`), so that a symbolic link of the image cannot name a file of the host.
 fn wasm_in_rootfs(root: &Path, path: &Path) -> Result<Result<File, &'static str>, ArtifactError> {
     let read = |source| ArtifactError::ReadFile { path: path.to_owned(), source };
     let directory = openat2(

@@ -1,11 +1,11 @@
 //! The OCI bundle (`config.json`) as what a task needs, parsed once.
 //!
-//! Rule: parse here, check nowhere else. What a micro-VM has no use for is left out on purpose: mounts of
-//! kernel file systems (proc, sysfs, devpts, cgroup, mqueue), capabilities, devices, the user. What would
-//! change what the container means and cannot be done is refused.
+//! Rule: parse here, check nowhere else. What a micro-VM has no use for is left out on purpose:
+//! mounts of kernel file systems (proc, sysfs, devpts, cgroup, mqueue), capabilities, devices, the
+//! user. What would change what the container means and cannot be done is refused.
 //!
-//! Source: OCI runtime specification 1.2, config.md and config-linux.md; the annotations are those of
-//! containerd's CRI plugin.
+//! Source: OCI runtime specification 1.2, config.md and config-linux.md; the annotations are those
+//! of containerd's CRI plugin.
 
 mod memory;
 #[cfg(test)]
@@ -29,8 +29,8 @@ const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 /// The annotation that names a container's image.
 const IMAGE_NAME: &str = "io.kubernetes.cri.image-name";
 
-/// Largest `config.json` that is read: containerd writes a few KiB; the process's environment, of which
-/// Linux takes 2 MiB, is the biggest part that grows.
+/// Largest `config.json` that is read: containerd writes a few KiB; the process's environment, of
+/// which Linux takes 2 MiB, is the biggest part that grows.
 const CONFIG_BYTES_MAX: u64 = 16 << 20;
 
 /// A bundle that cannot be run.
@@ -84,8 +84,8 @@ pub enum BundleError {
     Cgroup(#[from] cgroup::PathError),
     /// The memory limit leaves nothing for the micro-VM.
     #[error(
-        "memory limit of {limit} bytes is too small: the VMM takes {VMM_BYTES} and the micro-VM at least \
-         {least} more; raise it to {} or above",
+        "memory limit of {limit} bytes is too small: the VMM takes {VMM_BYTES} and the micro-VM at \
+         least {least} more; raise it to {} or above",
         VMM_BYTES + least
     )]
     Memory {
@@ -96,8 +96,8 @@ pub enum BundleError {
     },
     /// The container is the pause container of a pod.
     #[error(
-        "this is the sandbox (pause) container of a pod, and pods are not supported: run single containers \
-         with ctr"
+        "this is the sandbox (pause) container of a pod, and pods are not supported: \
+         run single containers with ctr"
     )]
     SandboxContainer,
     /// The container wants a terminal.
@@ -305,8 +305,8 @@ where
     parsed.map_err(|source| BundleError::Text { part, source })
 }
 
-/// The mounts that show something of the host. The rest are file systems of a kernel the container does not
-/// have; a tmpfs among them is a plain directory of the root file system here.
+/// The mounts that show something of the host. The rest are file systems of a kernel the container
+/// does not have; a tmpfs among them is a plain directory of the root file system here.
 fn binds(mounts: &[Mount]) -> Result<Vec<Bind>, BundleError> {
     let mut binds = Vec::new();
     for mount in mounts {

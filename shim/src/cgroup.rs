@@ -1,12 +1,13 @@
 //! The control group of one task, on cgroup v1 (every mounted controller) and on cgroup v2.
 //!
-//! The shim writes the cgroup file system itself, whatever driver the path was written for, because a
-//! task is one process: it needs a directory, a few limits, its pid in `cgroup.procs` and its removal.
-//! Invariants: a cgroup that holds processes is never taken over, so that killing by cgroup kills only
-//! what this shim put there; device rules are not applied, because the only process inside is the VMM,
-//! which opens `/dev/kvm` and nothing else.
+//! The shim writes the cgroup file system itself, whatever driver the path was written for, because
+//! a task is one process: it needs a directory, a few limits, its pid in `cgroup.procs` and its
+//! removal. Invariants: a cgroup that holds processes is never taken over, so that killing by
+//! cgroup kills only what this shim put there; device rules are not applied, because the only
+//! process inside is the VMM, which opens `/dev/kvm` and nothing else.
 //!
-//! Sources: Linux `Documentation/admin-guide/cgroup-v1`, `cgroup-v2.rst`; OCI runtime spec, config-linux.
+//! Sources: Linux `Documentation/admin-guide/cgroup-v1`, `cgroup-v2.rst`; OCI runtime spec,
+//! config-linux.
 
 mod limits;
 mod path;
@@ -25,12 +26,15 @@ use rustix::process::{Pid, Signal, kill_process};
 pub use path::{PathError, parse as parse_path};
 pub use stats::Metrics;
 
-/// How long [`Cgroup::kill_and_remove`] waits for killed processes to leave: a process in an uninterruptible
-/// call leaves late, one that never does is reported.
+/// How long [`Cgroup::kill_and_remove`] waits for killed processes to leave: a process in an
+/// uninterruptible call leaves late, one that never does is reported.
 const DEPARTURE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Pause between two looks at a cgroup whose processes are leaving.
 const DEPARTURE_POLL: Duration = Duration::from_millis(5);
+
+/// How often a directory is made whose parent disappears meanwhile.
+const CREATE_ATTEMPTS: u32 = 100;
 
 /// What failed on the cgroup file system.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +103,10 @@ pub enum CgroupError {
         source: io::Error,
     },
     /// Killed processes did not leave.
-    #[error("{count} process(es) did not leave cgroup {} within {seconds} s of SIGKILL", dir.display())]
+    #[error(
+        "{count} process(es) did not leave cgroup {} within {seconds} s of SIGKILL",
+        dir.display()
+    )]
     StillInUse {
         /// The directory.
         dir: PathBuf,
@@ -139,8 +146,8 @@ struct Mount {
 }
 
 impl Hierarchies {
-    /// Finds the mounted hierarchies. On a hybrid host (v1 controllers and an empty v2 tree) the v1 ones
-    /// count, as they hold the controllers.
+    /// Finds the mounted hierarchies. On a hybrid host (v1 controllers and an empty v2 tree) the v1
+    /// ones count, as they hold the controllers.
     ///
     /// # Errors
     ///
@@ -185,15 +192,23 @@ impl Hierarchies {
         })
     }
 
-    /// The cgroup at `path` in every hierarchy; it need not exist. `path` is relative to the root of the
-    /// hierarchy and has no `..` ([`parse_path`] makes such a path).
+    /// The cgroup at `path` in every hierarchy; it need not exist. `path` is relative to the root
+    /// of the hierarchy and has no `..` ([`parse_path`] makes such a path).
+    ///
+    /// If it lies in a directory named after containerd's `namespace`, which is where `ctr` puts
+    /// containers, that directory goes with its last container. Every other parent is someone's, as
+    /// a pod's is the kubelet's, and stays.
     #[must_use]
-    pub fn cgroup(&self, path: &Path) -> Cgroup {
+    pub fn cgroup(&self, path: &Path, namespace: &str) -> Cgroup {
         let nodes = self
             .mounts
             .iter()
             .map(|mount| Node { dir: mount.point.join(path), mount: mount.clone() });
-        Cgroup { version: self.version, nodes: nodes.collect() }
+        Cgroup {
+            version: self.version,
+            nodes: nodes.collect(),
+            parent_goes: path.parent() == Some(Path::new(namespace)),
+        }
     }
 }
 
@@ -214,6 +229,7 @@ fn unescape(field: &str) -> PathBuf {
 pub struct Cgroup {
     version: Version,
     nodes: Vec<Node>,
+    parent_goes: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -226,14 +242,15 @@ impl Cgroup {
     /// A cgroup in no hierarchy: whatever is done to it succeeds. For tests of what holds one.
     #[cfg(test)]
     pub(crate) fn nowhere() -> Self {
-        Self { version: Version::V1, nodes: Vec::new() }
+        Self { version: Version::V1, nodes: Vec::new(), parent_goes: false }
     }
 
     /// Makes the directories and applies the limits. What lies above is made as needed and stays.
     ///
     /// # Errors
     ///
-    /// The cgroup holds processes, cannot be made, or a limit is refused; then nothing of it is left.
+    /// The cgroup holds processes, cannot be made, or a limit is refused; then nothing of it is
+    /// left.
     pub fn create(&self, resources: Option<&LinuxResources>) -> Result<(), CgroupError> {
         self.refuse_if_in_use()?;
         let made = self.make_dirs().and_then(|()| self.limit(resources));
@@ -268,7 +285,8 @@ impl Cgroup {
         pids
     }
 
-    /// Kills every process inside and removes the cgroup. A cgroup that does not exist is removed already.
+    /// Kills every process inside and removes the cgroup. A cgroup that does not exist is removed
+    /// already.
     ///
     /// # Errors
     ///
@@ -335,23 +353,34 @@ impl Cgroup {
 
     fn make_dirs(&self) -> Result<(), CgroupError> {
         for node in &self.nodes {
-            let below = node.dir.strip_prefix(&node.mount.point).unwrap_or(&node.dir);
-            let mut dir = node.mount.point.clone();
-            for component in below.components() {
-                if self.version == Version::V2 {
-                    enable_controllers(&dir);
+            let mut attempt = 1;
+            while let Err((dir, source)) = self.make_dir(node) {
+                // A parent that goes with its last container may go while this one comes.
+                if source.kind() != io::ErrorKind::NotFound || attempt == CREATE_ATTEMPTS {
+                    return Err(CgroupError::Create { dir, source });
                 }
-                let parent = dir.clone();
-                dir.push(component);
-                match fs::create_dir(&dir) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    Err(source) => return Err(CgroupError::Create { dir, source }),
-                }
-                if node.mount.controllers.iter().any(|name| name == "cpuset") {
-                    inherit_cpuset(&parent, &dir)
-                        .map_err(|source| CgroupError::Create { dir: dir.clone(), source })?;
-                }
+                attempt += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn make_dir(&self, node: &Node) -> Result<(), (PathBuf, io::Error)> {
+        let below = node.dir.strip_prefix(&node.mount.point).unwrap_or(&node.dir);
+        let mut dir = node.mount.point.clone();
+        for component in below.components() {
+            if self.version == Version::V2 {
+                enable_controllers(&dir);
+            }
+            let parent = dir.clone();
+            dir.push(component);
+            match fs::create_dir(&dir) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err((dir, error)),
+            }
+            if node.mount.controllers.iter().any(|name| name == "cpuset") {
+                inherit_cpuset(&parent, &dir).map_err(|error| (dir.clone(), error))?;
             }
         }
         Ok(())
@@ -370,8 +399,8 @@ impl Cgroup {
             let file = dir.join(&limit.file);
             match fs::write(&file, &limit.value) {
                 Ok(()) => {}
-                // Swap accounting is a boot option of the kernel: without it there is no file, and no swap
-                // limit that could be wrong.
+                // Swap accounting is a boot option of the kernel: without it there is no file, and
+                // no swap limit that could be wrong.
                 Err(error) if limit.optional && error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(CgroupError::Limit { file, value: limit.value, source }),
             }
@@ -397,6 +426,12 @@ impl Cgroup {
                         return Err(CgroupError::Remove { dir: node.dir.clone(), source });
                     }
                 }
+            }
+            if self.parent_goes
+                && let Some(parent) = node.dir.parent()
+            {
+                // Refused while it holds another container's.
+                let _ = fs::remove_dir(parent);
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 //! (the table in [`crate::microvm`]).
 
 mod compile;
+mod image;
 mod parse;
 mod run;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use rustix::process::geteuid;
 use crate::aot::{self, AotCache, CompiledProgram, Origin, Wasm, WasmError};
 use crate::compile::{CHILD_SUBCOMMAND, CompileError, Compiler};
 use crate::error::line;
+use crate::image::ImageError;
 use crate::microvm::{RunError, STATUS_CANNOT_RUN, STATUS_ERROR, STATUS_NOT_FOUND, tell};
 use crate::workload::{WorkloadError, size};
 
@@ -47,6 +49,8 @@ enum Command {
     Run(run::Run),
     /// Compile a component into the cache, so that its first run need not
     Compile(compile::Compile),
+    /// Work with images in containerd's store
+    Image(image::Image),
     /// Print the version
     Version,
 }
@@ -62,6 +66,8 @@ enum CliError {
     Run(#[from] RunError),
     #[error(transparent)]
     Workload(#[from] WorkloadError),
+    #[error(transparent)]
+    Image(#[from] ImageError),
     #[error("{what} {value:?} is not UTF-8, which WASI needs")]
     NotUtf8 { what: &'static str, value: OsString },
     #[error("environment variable {name} is not set: give it a value with --env {name}=VALUE")]
@@ -93,6 +99,7 @@ impl CliError {
             Self::Compile { .. }
             | Self::Run(_)
             | Self::Workload(_)
+            | Self::Image(_)
             | Self::NotUtf8 { .. }
             | Self::NotSet { .. }
             | Self::Memory(_)
@@ -122,6 +129,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let status = match cli.command {
         Command::Run(run) => run.execute(),
         Command::Compile(compile) => compile.execute().map(|()| 0),
+        Command::Image(image) => image.execute().map(|()| 0),
         Command::Version => print_version().map(|()| 0),
     };
     ExitCode::from(status.unwrap_or_else(|error| {

@@ -1,8 +1,8 @@
 //! One container: its VMM process and everything that goes with it.
 //!
-//! Rule: what a container holds (process, control group, mount, FIFOs) is held by values that give it back
-//! when they are dropped, so that a creation that fails half-way leaves nothing. Deleting gives it back
-//! step by step, reports what cannot be given back, and can be repeated.
+//! Rule: what a container holds (process, control group, mount, FIFOs) is held by values that give
+//! it back when they are dropped, so that a creation that fails half-way leaves nothing. Deleting
+//! gives it back step by step, reports what cannot be given back, and can be repeated.
 
 use std::io::{self, PipeWriter, Write};
 use std::os::fd::OwnedFd;
@@ -188,8 +188,8 @@ impl Container {
         Ok(())
     }
 
-    /// Sends a signal. To a container that has ended it is an error unless `all`: then there is nothing
-    /// left to signal, which is what the caller wants.
+    /// Sends a signal. To a container that has ended it is an error unless `all`: then there is
+    /// nothing left to signal, which is what the caller wants.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
-//! containerd's services, as much of them as the shim and `hyperlight image` use: containers, images,
-//! content, leases.
+//! containerd's services, as much of them as the shim and `hyperlight image` use: containers,
+//! images, content, leases.
 //!
-//! Rule: the bytes of a blob that leave this module have the digest they were asked by, and are no more than
-//! the bound they were asked with. Blobs are read from the content store's directory where it is visible,
-//! else through the Content service.
+//! Rule: the bytes of a blob that leave this module have the digest they were asked by, and are no
+//! more than the bound they were asked with. Blobs are read from the content store's directory
+//! where it is visible, else through the Content service.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,7 +21,8 @@ use crate::digest::{Digest, DigestError};
 
 pub use containerd_client::services::v1::Image;
 
-/// How long one call may take. containerd answers from its metadata; only a hung daemon takes longer.
+/// How long one call may take. containerd answers from its metadata; only a hung daemon takes
+/// longer.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Bytes per message of Content.Write; containerd's gRPC server accepts 16 MiB.
@@ -72,7 +73,8 @@ pub enum ContainerdError {
     },
     /// A blob's bytes do not have the digest they were asked by.
     #[error(
-        "blob {expected} is damaged: its bytes have the digest {found}; remove the image and pull it again"
+        "blob {expected} is damaged: its bytes have the digest {found}; \
+         remove the image and pull it again"
     )]
     Damaged {
         /// What was asked.
@@ -183,8 +185,8 @@ impl Containerd {
         }
     }
 
-    /// The blob's file in the content store, if it can be opened from here. containerd checked its digest
-    /// when it stored it; it is not checked here.
+    /// The blob's file in the content store, if it can be opened from here. containerd checked its
+    /// digest when it stored it; it is not checked here.
     pub async fn blob_file(&self, digest: &Digest) -> Option<File> {
         let filters = vec!["type==io.containerd.content.v1,id==content".to_owned()];
         let reply = api::introspection_client::IntrospectionClient::new(self.channel.clone())
@@ -264,7 +266,8 @@ impl Containerd {
         Ok(())
     }
 
-    /// Keeps what is written through this connection from being collected until [`release`](Self::release).
+    /// Keeps what is written through this connection from being collected until
+    /// [`release`](Self::release).
     ///
     /// # Errors
     ///

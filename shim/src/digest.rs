@@ -1,4 +1,5 @@
-//! A content digest: `sha256:` and 64 lower-case hexadecimal digits (OCI image spec, descriptor.md).
+//! A content digest: `sha256:` and 64 lower-case hexadecimal digits (OCI image spec,
+//! descriptor.md).
 //!
 //! Rule: a [`Digest`] is well-formed, so its hex part can be a file name.
 

@@ -1,8 +1,8 @@
 //! The shim's errors, and what containerd is told.
 //!
-//! One function, [`code`], maps every error to a ttrpc status, without a catch-all, so that a new error is
-//! classified when it is written. One function, [`line`], turns an error and its sources into the single
-//! line that `ctr` and `kubectl describe` show.
+//! One function, `code`, maps every error to a ttrpc status, without a catch-all, so that a new
+//! error is classified when it is written. One function, [`line()`], turns an error and its sources
+//! into the single line that `ctr` and `kubectl describe` show.
 
 use std::error::Error as StdError;
 use std::io;

@@ -1,8 +1,9 @@
 //! Task events on their way to containerd.
 //!
-//! Rule: publishing never waits, and events arrive in the order in which they were published. One task
-//! delivers them one after another; while containerd is away it tries again, and nothing overtakes. The
-//! queue holds at most four events per task of the shim, so it needs no bound of its own.
+//! Rule: publishing never waits, and events arrive in the order in which they were published. One
+//! task delivers them one after another; while containerd is away it tries again, and nothing
+//! overtakes. The queue holds at most four events per task of the shim, so it needs no bound of its
+//! own.
 
 use std::time::{Duration, SystemTime};
 
@@ -24,8 +25,8 @@ use crate::state::Exit;
 /// How long containerd may take to accept one event.
 const DELIVERY_LIMIT: Duration = Duration::from_secs(5);
 
-/// Attempts per event. With the pauses between them they span about a minute: a restart of containerd,
-/// after which it asks for the state of each task anyway.
+/// Attempts per event. With the pauses between them they span about a minute: a restart of
+/// containerd, after which it asks for the state of each task anyway.
 const ATTEMPTS: u32 = 15;
 
 /// Longest pause between two attempts.
@@ -48,7 +49,8 @@ enum Item {
 }
 
 impl Events {
-    /// Delivers to containerd's ttrpc socket at `address` (a path) from a task of the current runtime.
+    /// Delivers to containerd's ttrpc socket at `address` (a path) from a task of the current
+    /// runtime.
     #[must_use]
     pub fn to_containerd(address: String, namespace: String) -> Self {
         let (queue, items) = mpsc::unbounded_channel();

@@ -1,12 +1,14 @@
-//! Starting the VMM process of a task: one child, confined before it reads the first byte of its work.
+//! Starting the VMM process of a task: one child, confined before it reads the first byte of its
+//! work.
 //!
-//! A thread of its own enters the task's namespaces and spawns the child, which inherits them; the thread
-//! ends, the shim stays where it is. The child finds its work on an inherited pipe, and the shim writes it
-//! only once the child is in its control group. It answers with one line: ready, or what is wrong. Then it
-//! waits for the start byte, or for the pipe to close, which ends it.
+//! A thread of its own enters the task's namespaces and spawns the child, which inherits them; the
+//! thread ends, the shim stays where it is. The child finds its work on an inherited pipe, and the
+//! shim writes it only once the child is in its control group. It answers with one line: ready, or
+//! what is wrong. Then it waits for the start byte, or for the pipe to close, which ends it.
 //!
-//! The child inherits its three standard streams, three pipes and the compiled program, nothing else. It is not tied to the life
-//! of the shim: a shim that dies leaves its tasks to the `delete` action, which kills by control group.
+//! The child inherits its three standard streams, three pipes and the compiled program, nothing
+//! else. It is not tied to the life of the shim: a shim that dies leaves its tasks to the `delete`
+//! action, which kills by control group.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, PipeWriter, Read, Write};
@@ -30,12 +32,12 @@ use crate::stdio::TaskStdio;
 /// Descriptor under which the child finds the compiled program.
 const PROGRAM_FD: RawFd = 6;
 
-/// [`PROGRAM_FD`] as a path, for a work that names its program by path. A cached program could be replaced
-/// between two openings, and one that is not cached has no other path.
+/// That descriptor as a path, for a work that names its program by path. A cached program could be
+/// replaced between two openings, and one that is not cached has no other path.
 pub const PROGRAM_PATH: &str = "/proc/self/fd/6";
 
-/// How long a VMM may take to get ready. It maps files and makes a virtual machine: milliseconds, seconds
-/// under load. What takes longer hangs.
+/// How long a VMM may take to get ready. It maps files and makes a virtual machine: milliseconds,
+/// seconds under load. What takes longer hangs.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Longest answer that is read from a VMM that is not ready.
@@ -146,7 +148,8 @@ impl Launch {
         std::thread::Builder::new()
             .name("launch".to_owned())
             .spawn(move || {
-                // The caller waits for the answer; if it was cancelled, the process goes with its owner.
+                // The caller waits for the answer; if it was cancelled, the process goes with its
+                // owner.
                 let _ = send.send(self.spawn(&runtime));
             })
             .map_err(LaunchError::Prepare)?;
@@ -196,7 +199,8 @@ impl Launch {
         let guard = runtime.enter();
         let mut child = command.kill_on_drop(true).spawn().map_err(LaunchError::Spawn)?;
         drop(guard);
-        // The shim's copies of the child's ends close here, so that the report ends when the child does.
+        // The shim's copies of the child's ends close here, so that the report ends when the child
+        // does.
         drop(command);
         let pid =
             child.id().ok_or_else(|| LaunchError::Spawn(io::Error::other("no process id")))?;
@@ -278,14 +282,14 @@ fn enter(namespaces: &Namespaces) -> Result<(), LaunchError> {
         })?;
     }
     unshare(fresh).map_err(|errno| LaunchError::Unshare(errno.into()))?;
-    // Mounts made in here stay in here; unmounts of the host come through, so that a long-lived task
-    // does not keep the file systems of others busy.
+    // Mounts made in here stay in here; unmounts of the host come through, so that a long-lived
+    // task does not keep the file systems of others busy.
     mount_change(Path::new("/"), MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(|errno| LaunchError::Unshare(errno.into()))
 }
 
-/// Lowering the score needs CAP_SYS_RESOURCE; without it the task keeps the shim's, which is a worse
-/// choice for the kernel's OOM killer and no reason not to run.
+/// Lowering the score needs CAP_SYS_RESOURCE; without it the task keeps the shim's, which is a
+/// worse choice for the kernel's OOM killer and no reason not to run.
 fn adjust_oom_score(pid: u32, score: Option<i32>) {
     let Some(score) = score else { return };
     if let Err(error) = fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {

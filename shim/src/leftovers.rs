@@ -1,7 +1,7 @@
 //! What a shim that dies leaves behind, and how the `delete` action removes it.
 //!
-//! Rule: a control group is killed and removed only if the bundle records that a shim made it. Without that
-//! record its path is a stranger's word, and killing by it could hit anything.
+//! Rule: a control group is killed and removed only if the bundle records that a shim made it.
+//! Without that record its path is a stranger's word, and killing by it could hit anything.
 
 use std::fs;
 use std::io;
@@ -31,7 +31,8 @@ impl Leftovers {
         Self { cgroup: Path::new("/").join(cgroup) }
     }
 
-    /// Writes the record into the bundle directory `bundle`, which containerd removes with the task.
+    /// Writes the record into the bundle directory `bundle`, which containerd removes with the
+    /// task.
     ///
     /// # Errors
     ///
@@ -55,19 +56,19 @@ impl Leftovers {
     }
 }
 
-/// Kills and removes what is left of the task in `bundle`. Blocks; may be repeated, and succeeds when there
-/// is nothing.
+/// Kills and removes what is left of the task in `bundle`, of containerd's `namespace`. Blocks; may
+/// be repeated, and succeeds when there is nothing.
 ///
 /// # Errors
 ///
 /// Something cannot be removed; the rest is.
-pub fn remove(bundle: &Path) -> Result<(), Error> {
+pub fn remove(bundle: &Path, namespace: &str) -> Result<(), Error> {
     let cgroup = Leftovers::read(bundle).and_then(|record| {
         let Some(record) = record else { return Ok(()) };
         // The record was written by a shim; the path is checked again all the same.
         let path = crate::cgroup::parse_path(&record.cgroup.to_string_lossy())
             .map_err(crate::bundle::BundleError::from)?;
-        Ok(Hierarchies::of_this_host()?.cgroup(&path).kill_and_remove()?)
+        Ok(Hierarchies::of_this_host()?.cgroup(&path, namespace).kill_and_remove()?)
     });
     let rootfs = rootfs::unmount_all(&bundle.join("rootfs"));
     cgroup?;
@@ -92,12 +93,12 @@ mod tests {
     fn a_bundle_without_a_record_has_nothing_to_remove() {
         let bundle = tempfile::tempdir().unwrap();
 
-        remove(bundle.path()).unwrap();
+        remove(bundle.path(), "test").unwrap();
     }
 
     #[test]
     fn a_bundle_that_is_gone_has_nothing_to_remove() {
-        remove(Path::new("/nonexistent/bundle")).unwrap();
+        remove(Path::new("/nonexistent/bundle"), "test").unwrap();
     }
 
     #[test]
@@ -105,6 +106,6 @@ mod tests {
         let bundle = tempfile::tempdir().unwrap();
         Leftovers::of(Path::new("../x")).write(bundle.path()).unwrap();
 
-        assert!(matches!(remove(bundle.path()), Err(Error::Bundle(_))));
+        assert!(matches!(remove(bundle.path(), "test"), Err(Error::Bundle(_))));
     }
 }

@@ -1,8 +1,9 @@
 //! The shim: containerd on one side, the micro-VM on the other; and the `hyperlight` command.
 //!
-//! A task is created by [`sandbox`] out of its [`bundle`], its [`artifact`] and the compiled program of the
-//! [`aot`] cache, and lives as a VMM process of its own ([`launch`], [`microvm`]) that a [`container`] stands
-//! for. [`serve`] and [`task`] are what containerd talks to; [`cli`] is what people talk to.
+//! A task is created by [`sandbox`] out of its [`bundle`], its [`artifact`] and the compiled
+//! program of the [`aot`] cache, and lives as a VMM process of its own ([`launch`], [`microvm`])
+//! that a [`container`] stands for. [`serve`] and [`task`] are what containerd talks to; [`cli`] is
+//! what people talk to.
 
 pub mod aot;
 pub mod artifact;
@@ -16,6 +17,7 @@ pub mod digest;
 pub mod error;
 pub mod events;
 mod guest_image;
+pub mod image;
 mod inherited;
 pub mod launch;
 pub mod leftovers;

@@ -1,7 +1,9 @@
-//! The root file system of a container: mounted from the snapshotter's mounts, unmounted at the end.
+//! The root file system of a container: mounted from the snapshotter's mounts, unmounted at the
+//! end.
 //!
 //! Rule: whoever holds a [`Rootfs`] that it mounted unmounts it, also when what follows fails.
-//! Unmounting is lazy and by path, never through a symbolic link, and succeeds when nothing is mounted.
+//! Unmounting is lazy and by path, never through a symbolic link, and succeeds when nothing is
+//! mounted.
 
 use std::fs;
 use std::io;
@@ -64,8 +66,8 @@ pub struct Rootfs {
 impl Rootfs {
     /// Mounts `mounts` on `path`, one over the other. With none, `path` is used as it is.
     ///
-    /// Blocks; the calling thread may change its working directory (long overlay options), so it must be
-    /// one that is not used for anything else.
+    /// Blocks; the calling thread may change its working directory (long overlay options), so it
+    /// must be one that is not used for anything else.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
 //! The tasks of one shim: those of a pod, or the single one of a container outside pods.
 //!
-//! Rule: for each task the events created, started, exited, deleted are published in this order, and what
-//! may happen to a task at all is decided by its container's state. Creating and deleting run to their end
-//! even if containerd stops waiting, so that nothing is left half-way. The runtime has one thread: what
-//! happens between two awaits happens at once.
+//! Rule: for each task the events created, started, exited, deleted are published in this order,
+//! and what may happen to a task at all is decided by its container's state. Creating and deleting
+//! run to their end even if containerd stops waiting, so that nothing is left half-way. The runtime
+//! has one thread: what happens between two awaits happens at once.
 
 use std::collections::HashMap;
 use std::io;
@@ -120,8 +120,8 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// There is none of that name, it has not ended, or something of it cannot be removed; then it stays and
-    /// may be deleted again.
+    /// There is none of that name, it has not ended, or something of it cannot be removed; then it
+    /// stays and may be deleted again.
     pub async fn delete(&self, id: &str) -> Result<(Arc<Container>, Exit), Error> {
         let container = self.begin_delete(id)?;
         let sandbox = self.clone();
@@ -194,7 +194,8 @@ impl Sandbox {
         let rootfs = mount_rootfs(bundle.rootfs.clone(), request.rootfs.clone()).await?;
         let (program, name) = self.program(&request.id, &bundle).await?;
         let workload = bundle.workload(PathBuf::from(PROGRAM_PATH), &name)?;
-        let cgroup = Hierarchies::of_this_host()?.cgroup(&bundle.cgroup_path);
+        let cgroup =
+            Hierarchies::of_this_host()?.cgroup(&bundle.cgroup_path, &environment.namespace);
         cgroup.create(bundle.resources.as_ref())?;
         let owned = OwnedCgroup::new(cgroup.clone());
         Leftovers::of(&bundle.cgroup_path).write(&request.bundle)?;
@@ -212,7 +213,8 @@ impl Sandbox {
         Ok(Container::create(id, dir, stdio, launch, held).await?)
     }
 
-    /// The compiled program of a container, from the node's cache or compiled, and what it is called.
+    /// The compiled program of a container, from the node's cache or compiled, and what it is
+    /// called.
     async fn program(&self, id: &str, bundle: &Bundle) -> Result<(CompiledProgram, String), Error> {
         let environment = &self.environment;
         let containerd =
@@ -282,7 +284,8 @@ fn compile(cache: &AotCache, wasm: &Wasm) -> Result<CompiledProgram, crate::comp
             log::info!(program = name; "compiled in {} ms to {}", took.as_millis(), path.display());
         }
         Origin::Uncached { cause, took } => log::warn!(
-            program = name; "compiled in {} ms, not cached: {}", took.as_millis(), crate::error::line(cause)
+            program = name;
+            "compiled in {} ms, not cached: {}", took.as_millis(), crate::error::line(cause)
         ),
     }
     Ok(program)

@@ -1,9 +1,9 @@
 //! The shim as a program: the actions containerd runs it with, and the server that outlives them.
 //!
-//! `start` finds the group of the container (the pod, by annotation), starts the server of that group
-//! unless it runs, and prints its address. The server answers on a socket until its last task is deleted.
-//! `delete` removes what a dead server left. The actions' protocol with containerd is the crate's; the
-//! server loop is here, because services beside Task belong in it.
+//! `start` finds the group of the container (the pod, by annotation), starts the server of that
+//! group unless it runs, and prints its address. The server answers on a socket until its last task
+//! is deleted. `delete` removes what a dead server left. The actions' protocol with containerd is
+//! the crate's; the server loop is here, because services beside Task belong in it.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -64,8 +64,8 @@ enum ServeError {
     Ready(#[source] io::Error),
 }
 
-/// Runs what `arguments` (without argument 0) ask for: an action, the server, or one of the two child
-/// processes of the server.
+/// Runs what `arguments` (without argument 0) ask for: an action, the server, or one of the two
+/// child processes of the server.
 #[must_use]
 pub fn main(arguments: &[OsString]) -> ExitCode {
     match arguments {
@@ -159,7 +159,7 @@ impl Shim for Actions {
                 &group,
             ));
         }
-        leftovers::remove(&self.bundle).map_err(other)?;
+        leftovers::remove(&self.bundle, &self.namespace).map_err(other)?;
         let mut response = DeleteResponse::new();
         response.exit_status = KILLED;
         response.exited_at = MessageField::some(timestamp(SystemTime::now()));
@@ -251,7 +251,8 @@ fn remove_dead_socket(address: &str) {
     }
 }
 
-/// The tasks decide when the server ends: containerd's Shutdown does it, not a signal to the process group.
+/// The tasks decide when the server ends: containerd's Shutdown does it, not a signal to the
+/// process group.
 fn outlive_signals() -> Result<(), ServeError> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
         let mut signals = signal(kind).map_err(ServeError::Signals)?;

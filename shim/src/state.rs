@@ -1,7 +1,7 @@
 //! The life of a task as containerd sees it: created, running, stopped.
 //!
-//! [`State::after`] is the only place that says what may follow what. The first exit counts: a task that
-//! has stopped keeps its status.
+//! [`State::after`] is the only place that says what may follow what. The first exit counts: a task
+//! that has stopped keeps its status.
 
 use std::time::SystemTime;
 

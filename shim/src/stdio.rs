@@ -1,10 +1,12 @@
-//! Standard streams of a task: the FIFOs that containerd made, opened so that neither side can hang.
+//! Standard streams of a task: the FIFOs that containerd made, opened so that neither side can
+//! hang.
 //!
-//! * Output: the task gets the writing end. The shim keeps a reading end that it never reads, until the task
-//!   is deleted: opening needs no reader, and when the reader (containerd, for logs) restarts, the task
-//!   waits on a full FIFO as it would on a slow reader, instead of dying of EPIPE.
-//! * Input: the task gets a pipe and the shim copies into it, because only a reader that waits can tell "no
-//!   writer yet" from "the writer is gone" (poll(2): `POLLHUP` needs a writer that has been there).
+//! * Output: the task gets the writing end. The shim keeps a reading end that it never reads, until
+//!   the task is deleted: opening needs no reader, and when the reader (containerd, for logs)
+//!   restarts, the task waits on a full FIFO as it would on a slow reader, instead of dying of EPIPE.
+//! * Input: the task gets a pipe and the shim copies into it, because only a reader that waits can
+//!   tell "no writer yet" from "the writer is gone" (poll(2): `POLLHUP` needs a writer that has been
+//!   there).
 //! * A stream that is not wanted is `/dev/null`.
 
 use std::fs::{File, OpenOptions};

@@ -163,8 +163,8 @@ impl Task for TaskService {
         let task = self.sandbox.task(&request.id).map_err(|error| status(&error))?;
         let mut process = api::ProcessInfo::new();
         process.pid = task.pid();
-        // Never empty, also after the end: a containerd that restarts takes a shim without processes for
-        // a leaked one and deletes the task together with its exit status.
+        // Never empty, also after the end: a containerd that restarts takes a shim without
+        // processes for a leaked one and deletes the task together with its exit status.
         let mut response = api::PidsResponse::new();
         response.processes = vec![process];
         Ok(response)

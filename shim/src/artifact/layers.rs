@@ -1,7 +1,8 @@
 //! Manifests: which of an image's layers is the wasm.
 //!
-//! Rule: exactly one distinct wasm layer is an answer, none is an answer too, several are refused rather
-//! than guessed. Everything read is bounded: it was pulled from wherever the image came from.
+//! Rule: exactly one distinct wasm layer is an answer, none is an answer too, several are refused
+//! rather than guessed. Everything read is bounded: it was pulled from wherever the image came
+//! from.
 
 use std::collections::HashMap;
 
@@ -29,8 +30,8 @@ const INDEXES: [&str; 2] = [
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
 
-/// Largest manifest, index or configuration that is read, in bytes: what registries accept at most (OCI
-/// distribution spec, "at least 4 megabytes").
+/// Largest manifest, index or configuration that is read, in bytes: what registries accept at most
+/// (OCI distribution spec, "at least 4 megabytes").
 pub const MANIFEST_BYTES_MAX: u64 = 4 << 20;
 
 /// Most manifests that are looked at for one image: indexes list one per platform.
@@ -145,8 +146,8 @@ pub enum LayerChoice {
     },
 }
 
-/// The manifests under `target`, which is one or an index of them. Those of an index that were not pulled
-/// are left out.
+/// The manifests under `target`, which is one or an index of them. Those of an index that were not
+/// pulled are left out.
 ///
 /// # Errors
 ///

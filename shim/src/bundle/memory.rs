@@ -1,14 +1,14 @@
 //! How much memory a micro-VM gets under a container's memory limit.
 //!
-//! The limit is the control group's and counts the whole VMM process: the guest's memory and what is beside
-//! it. The guest must hit its own limit first, where its allocation fails and the program can react, rather
-//! than the control group's, where the kernel kills the process.
+//! The limit is the control group's and counts the whole VMM process: the guest's memory and what
+//! is beside it. The guest must hit its own limit first, where its allocation fails and the program
+//! can react, rather than the control group's, where the kernel kills the process.
 
 use super::BundleError;
 use crate::workload::{MEMORY_BYTES_DEFAULT, MemoryBytes};
 
-/// What is left to the VMM process under a limit, in bytes: the guest image, the private slot, the call
-/// window, the process itself and the kernel's memory for the virtual machine.
+/// What is left to the VMM process under a limit, in bytes: the guest image, the private slot, the
+/// call window, the process itself and the kernel's memory for the virtual machine.
 pub const VMM_BYTES: u64 = 16 << 20;
 
 /// Memory of the micro-VM under `limit` (`linux.resources.memory.limit`; none, 0 and below mean

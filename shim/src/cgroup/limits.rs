@@ -1,8 +1,10 @@
-//! `linux.resources` of the OCI spec as writes to cgroup files, in the order the kernel accepts them.
+//! `linux.resources` of the OCI spec as writes to cgroup files, in the order the kernel accepts
+//! them.
 //!
-//! Memory, swap, CPU, cpuset, pids, huge pages and, on v2, `unified`. Block I/O, network classes and RDMA
-//! concern devices a micro-VM has none of; device rules are left out (see the parent module).
-//! The conversions v1 → v2 (CPU shares to weight, memory+swap to swap) are those of the OCI runtimes.
+//! Memory, swap, CPU, cpuset, pids, huge pages and, on v2, `unified`. Block I/O, network classes
+//! and RDMA concern devices a micro-VM has none of; device rules are left out (see the parent
+//! module). The conversions v1 → v2 (CPU shares to weight, memory+swap to swap) are those of the
+//! OCI runtimes.
 
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 

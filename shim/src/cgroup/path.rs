@@ -1,8 +1,8 @@
 //! `linux.cgroupsPath` of the OCI spec, in its two forms, as a path below the root of a hierarchy.
 //!
-//! The form of the cgroupfs driver is a path. The form of the systemd driver is `slice:prefix:name`; the
-//! directory systemd would use for it follows from the names alone (systemd.slice(5)): each dash in a
-//! slice's name is a level. A path with `..` is refused.
+//! The form of the cgroupfs driver is a path. The form of the systemd driver is
+//! `slice:prefix:name`; the directory systemd would use for it follows from the names alone
+//! (systemd.slice(5)): each dash in a slice's name is a level. A path with `..` is refused.
 
 use std::path::{Component, Path, PathBuf};
 

@@ -1,8 +1,9 @@
-//! The counters of a cgroup as `io.containerd.cgroups.{v1,v2}.Metrics`, in the units containerd reads.
+//! The counters of a cgroup as `io.containerd.cgroups.{v1,v2}.Metrics`, in the units containerd
+//! reads.
 //!
-//! v1 CPU times are nanoseconds (cpuacct), v2 ones microseconds; memory is bytes. A counter whose file is
-//! missing is 0: which files exist depends on how the kernel was configured. A controller's directory that
-//! cannot be read is an error: the cgroup is gone.
+//! v1 CPU times are nanoseconds (cpuacct), v2 ones microseconds; memory is bytes. A counter whose
+//! file is missing is 0: which files exist depends on how the kernel was configured. A controller's
+//! directory that cannot be read is an error: the cgroup is gone.
 
 use std::collections::HashMap;
 use std::fs;
@@ -230,7 +231,8 @@ fn text(dir: &Path, file: &str) -> String {
     fs::read_to_string(dir.join(file)).unwrap_or_default()
 }
 
-/// A file of one number; `max` is the largest, but for `pids.max`, where containerd reads 0 as "no limit".
+/// A file of one number; `max` is the largest, but for `pids.max`, where containerd reads 0 as "no
+/// limit".
 fn number(dir: &Path, file: &str) -> u64 {
     match text(dir, file).trim() {
         "max" if file == "pids.max" => 0,

@@ -1,5 +1,5 @@
-//! The cgroup file system, faked by plain directories: what is written where, and which file feeds which
-//! counter. The kernel's side of it is tested with real containers.
+//! The cgroup file system, faked by plain directories: what is written where, and which file feeds
+//! which counter. The kernel's side of it is tested with real containers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ fn an_escaped_mount_point_is_read_back() {
 #[test]
 fn creating_makes_the_directory_in_every_v1_hierarchy() {
     let root = TempDir::new().unwrap();
-    let cgroup = v1(root.path(), &["memory", "pids"]).cgroup(Path::new("a/b"));
+    let cgroup = v1(root.path(), &["memory", "pids"]).cgroup(Path::new("a/b"), "ns");
 
     cgroup.create(None).unwrap();
 
@@ -88,7 +88,7 @@ fn creating_makes_the_directory_in_every_v1_hierarchy() {
 #[test]
 fn a_limit_is_written_to_its_controller() {
     let root = TempDir::new().unwrap();
-    let cgroup = v1(root.path(), &["memory", "pids"]).cgroup(Path::new("a"));
+    let cgroup = v1(root.path(), &["memory", "pids"]).cgroup(Path::new("a"), "ns");
 
     cgroup
         .create(resources(json!({"memory": {"limit": 4096}, "pids": {"limit": 3}})).as_ref())
@@ -102,7 +102,7 @@ fn a_limit_is_written_to_its_controller() {
 #[test]
 fn a_limit_without_its_controller_is_refused_and_leaves_no_directory() {
     let root = TempDir::new().unwrap();
-    let cgroup = v1(root.path(), &["pids"]).cgroup(Path::new("a"));
+    let cgroup = v1(root.path(), &["pids"]).cgroup(Path::new("a"), "ns");
 
     let error = cgroup.create(resources(json!({"memory": {"limit": 4096}})).as_ref()).unwrap_err();
 
@@ -115,7 +115,7 @@ fn a_cgroup_with_processes_is_refused() {
     let root = TempDir::new().unwrap();
     put(&root.path().join("a"), &[("cgroup.procs", "12\n13\n")]);
 
-    let error = v2(root.path()).cgroup(Path::new("a")).create(None).unwrap_err();
+    let error = v2(root.path()).cgroup(Path::new("a"), "ns").create(None).unwrap_err();
 
     assert!(matches!(error, CgroupError::InUse { count: 2, .. }), "{error}");
 }
@@ -123,7 +123,7 @@ fn a_cgroup_with_processes_is_refused() {
 #[test]
 fn joining_writes_the_pid_in_every_hierarchy() {
     let root = TempDir::new().unwrap();
-    let cgroup = v1(root.path(), &["memory", "pids"]).cgroup(Path::new("a"));
+    let cgroup = v1(root.path(), &["memory", "pids"]).cgroup(Path::new("a"), "ns");
     cgroup.create(None).unwrap();
 
     cgroup.join(77).unwrap();
@@ -137,13 +137,38 @@ fn joining_writes_the_pid_in_every_hierarchy() {
 fn removing_a_cgroup_that_is_gone_succeeds() {
     let root = TempDir::new().unwrap();
 
-    v1(root.path(), &["memory"]).cgroup(Path::new("a")).kill_and_remove().unwrap();
+    v1(root.path(), &["memory"]).cgroup(Path::new("a"), "ns").kill_and_remove().unwrap();
+}
+
+#[test]
+fn a_directory_named_after_the_namespace_goes_with_its_last_container() {
+    let root = TempDir::new().unwrap();
+    let hierarchies = v1(root.path(), &["memory"]);
+    let cgroups = ["ns/a", "ns/b"].map(|path| hierarchies.cgroup(Path::new(path), "ns"));
+    cgroups.iter().for_each(|cgroup| cgroup.create(None).unwrap());
+
+    cgroups[0].kill_and_remove().unwrap();
+    assert!(root.path().join("memory/ns/b").is_dir());
+    cgroups[1].kill_and_remove().unwrap();
+
+    assert!(!root.path().join("memory/ns").exists());
+}
+
+#[test]
+fn any_other_parent_stays() {
+    let root = TempDir::new().unwrap();
+    let cgroup = v1(root.path(), &["memory"]).cgroup(Path::new("kubepods/pod1/a"), "k8s.io");
+    cgroup.create(None).unwrap();
+
+    cgroup.kill_and_remove().unwrap();
+
+    assert!(root.path().join("memory/kubepods/pod1").is_dir());
 }
 
 #[test]
 fn v1_cpu_time_is_in_nanoseconds() {
     let root = TempDir::new().unwrap();
-    let cgroup = v1(root.path(), &["cpuacct", "memory"]).cgroup(Path::new("a"));
+    let cgroup = v1(root.path(), &["cpuacct", "memory"]).cgroup(Path::new("a"), "ns");
     let files = [("cpuacct.usage", "1234567890\n"), ("cpuacct.stat", "user 5\nsystem 7\n")];
     put(&root.path().join("cpuacct/a"), &files);
     put(&root.path().join("memory/a"), &[]);
@@ -158,7 +183,7 @@ fn v1_cpu_time_is_in_nanoseconds() {
 #[test]
 fn v1_memory_is_read_from_its_files() {
     let root = TempDir::new().unwrap();
-    let cgroup = v1(root.path(), &["memory"]).cgroup(Path::new("a"));
+    let cgroup = v1(root.path(), &["memory"]).cgroup(Path::new("a"), "ns");
     put(
         &root.path().join("memory/a"),
         &[
@@ -180,7 +205,7 @@ fn v1_memory_is_read_from_its_files() {
 #[test]
 fn v2_cpu_time_is_in_microseconds_and_an_unlimited_value_is_the_largest() {
     let root = TempDir::new().unwrap();
-    let cgroup = v2(root.path()).cgroup(Path::new("a"));
+    let cgroup = v2(root.path()).cgroup(Path::new("a"), "ns");
     put(
         &root.path().join("a"),
         &[
@@ -207,7 +232,7 @@ fn v2_cpu_time_is_in_microseconds_and_an_unlimited_value_is_the_largest() {
 fn the_counters_of_a_cgroup_that_is_gone_are_an_error() {
     let root = TempDir::new().unwrap();
 
-    let error = v2(root.path()).cgroup(Path::new("a")).metrics().unwrap_err();
+    let error = v2(root.path()).cgroup(Path::new("a"), "ns").metrics().unwrap_err();
 
     assert!(matches!(error, CgroupError::Read { .. }), "{error}");
 }
