@@ -1,8 +1,10 @@
 //! The shim's errors, and what containerd is told.
 //!
 //! One function, `code`, maps every error to a ttrpc status, without a catch-all, so that a new
-//! error is classified when it is written. One function, [`line()`], turns an error and its sources
-//! into the single line that `ctr` and `kubectl describe` show.
+//! error is classified when it is written. What Create refuses is never UNIMPLEMENTED: containerd
+//! 2.1 takes that for a shim of an older protocol, asks again by its name, and reports the failure
+//! of that instead. One function, [`line()`], turns an error and its sources into the single line
+//! that `ctr` and `kubectl describe` show.
 
 use std::error::Error as StdError;
 use std::io;
@@ -36,6 +38,9 @@ pub enum Error {
     /// A request that this runtime does not implement.
     #[error("{0} is not supported by the hyperlight runtime")]
     Unsupported(&'static str),
+    /// A task to be restored.
+    #[error("restoring a task from a checkpoint is not supported by the hyperlight runtime")]
+    Checkpoint,
     /// The work was cut off by a panic.
     #[error("create task {0}: the shim failed; see containerd's log")]
     CutOff(String),
@@ -116,12 +121,13 @@ fn code(error: &Error) -> Code {
         Error::NoTask(_) => Code::NOT_FOUND,
         Error::Busy(_) => Code::UNAVAILABLE,
         Error::Unsupported(_) => Code::UNIMPLEMENTED,
+        Error::Checkpoint => Code::INVALID_ARGUMENT,
         Error::CutOff(_) | Error::Encode(_) | Error::StateFile { .. } | Error::Rootfs(_) => {
             Code::INTERNAL
         }
         Error::Bundle(error) => bundle_code(error),
         Error::Stdio(error) => match error {
-            StdioError::NotFifo { .. } => Code::UNIMPLEMENTED,
+            StdioError::NotFifo { .. } => Code::INVALID_ARGUMENT,
             StdioError::Open { .. } | StdioError::Pipe(_) => Code::INTERNAL,
         },
         Error::Containerd(error) => containerd_code(error),
@@ -140,6 +146,7 @@ fn code(error: &Error) -> Code {
             LaunchError::NotReady(_) => Code::FAILED_PRECONDITION,
             LaunchError::Prepare(_)
             | LaunchError::Enter { .. }
+            | LaunchError::Bind(_)
             | LaunchError::Unshare(_)
             | LaunchError::Spawn(_)
             | LaunchError::Give(_)
@@ -160,9 +167,10 @@ fn code(error: &Error) -> Code {
 
 fn bundle_code(error: &BundleError) -> Code {
     match error {
-        BundleError::SandboxContainer | BundleError::Terminal => Code::UNIMPLEMENTED,
         BundleError::Read { .. } => Code::INTERNAL,
-        BundleError::TooLarge { .. }
+        BundleError::SandboxContainer
+        | BundleError::Terminal
+        | BundleError::TooLarge { .. }
         | BundleError::Json { .. }
         | BundleError::Missing { .. }
         | BundleError::Text { .. }
@@ -193,5 +201,47 @@ fn cgroup_code(error: &CgroupError) -> Code {
         | CgroupError::Read { .. }
         | CgroupError::StillInUse { .. }
         | CgroupError::Remove { .. } => Code::INTERNAL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code_of(error: impl Into<Error>) -> Code {
+        code(&error.into())
+    }
+
+    #[test]
+    fn what_create_refuses_is_not_unimplemented() {
+        let path = PathBuf::new();
+        let codes = [
+            code_of(BundleError::Terminal),
+            code_of(BundleError::SandboxContainer),
+            code_of(StdioError::NotFifo { stream: "stdout", path }),
+            code_of(Error::Checkpoint),
+        ];
+
+        assert_eq!(codes, [Code::INVALID_ARGUMENT; 4]);
+    }
+
+    #[test]
+    fn containerd_reads_the_codes_of_a_life() {
+        let state = |refusal| ContainerError::State { id: String::new(), refusal };
+
+        assert_eq!(code_of(Error::NoTask(String::new())), Code::NOT_FOUND);
+        assert_eq!(code_of(Error::Exists(String::new())), Code::ALREADY_EXISTS);
+        assert_eq!(code_of(Error::Unsupported("exec")), Code::UNIMPLEMENTED);
+        assert_eq!(code_of(state(Refusal::Started)), Code::FAILED_PRECONDITION);
+        assert_eq!(code_of(state(Refusal::Alive)), Code::FAILED_PRECONDITION);
+        assert_eq!(code_of(state(Refusal::Exited)), Code::NOT_FOUND);
+    }
+
+    #[test]
+    fn an_error_is_one_line_with_its_sources() {
+        let source = io::Error::other("first\nsecond");
+        let error = RootfsError::MountPoint { path: PathBuf::from("/r"), source };
+
+        assert_eq!(line(&Error::Rootfs(error)), "create /r: first second");
     }
 }

@@ -214,3 +214,104 @@ async fn connect<'a>(
     };
     Ok(client.insert(connected))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::{Arc, Mutex};
+
+    use async_trait::async_trait;
+    use containerd_shim_protos::api::Empty;
+    use containerd_shim_protos::shim_async::{Events as EventsService, create_events};
+    use containerd_shim_protos::ttrpc::r#async::{Server, TtrpcContext};
+
+    use super::*;
+
+    /// A containerd that notes who has run out of memory, and refuses the first `refusals` times.
+    #[derive(Default)]
+    struct Containerd {
+        heard: Mutex<Vec<String>>,
+        refusals: Mutex<u32>,
+    }
+
+    #[async_trait]
+    impl EventsService for Containerd {
+        async fn forward(
+            &self,
+            _: &TtrpcContext,
+            request: ForwardRequest,
+        ) -> containerd_shim_protos::ttrpc::Result<Empty> {
+            use containerd_shim_protos::protobuf::Message;
+            use containerd_shim_protos::ttrpc;
+            let mut refusals = self.refusals.lock().unwrap();
+            if *refusals > 0 {
+                *refusals -= 1;
+                return Err(ttrpc::Error::Others("not yet".to_owned()));
+            }
+            let event = proto::TaskOOM::parse_from_bytes(&request.envelope.event.value).unwrap();
+            self.heard.lock().unwrap().push(event.container_id);
+            Ok(Empty::new())
+        }
+    }
+
+    async fn listen(containerd: &Arc<Containerd>, path: &Path) -> Server {
+        let service: Arc<dyn EventsService + Send + Sync> = containerd.clone();
+        let mut server = Server::new()
+            .bind(&format!("unix://{}", path.display()))
+            .unwrap()
+            .register_service(create_events(service));
+        server.start().await.unwrap();
+        server
+    }
+
+    fn publish(events: &Events, names: &[&str]) {
+        for name in names {
+            let mut event = proto::TaskOOM::new();
+            event.container_id = (*name).to_owned();
+            events.publish("/tasks/oom", event);
+        }
+    }
+
+    #[tokio::test]
+    async fn events_arrive_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let containerd = Arc::new(Containerd::default());
+        let _server = listen(&containerd, &path).await;
+        let events = Events::to_containerd(path.display().to_string(), "ns".to_owned());
+
+        publish(&events, &["a", "b", "c"]);
+        events.flush().await;
+
+        assert_eq!(*containerd.heard.lock().unwrap(), ["a", "b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn nothing_overtakes_an_event_that_was_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let containerd = Arc::new(Containerd { refusals: Mutex::new(2), ..Containerd::default() });
+        let _server = listen(&containerd, &path).await;
+        let events = Events::to_containerd(path.display().to_string(), "ns".to_owned());
+
+        publish(&events, &["a", "b"]);
+        events.flush().await;
+
+        assert_eq!(*containerd.heard.lock().unwrap(), ["a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn events_wait_for_a_containerd_that_is_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let events = Events::to_containerd(path.display().to_string(), "ns".to_owned());
+        publish(&events, &["a", "b"]);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+
+        let containerd = Arc::new(Containerd::default());
+        let _server = listen(&containerd, &path).await;
+        events.flush().await;
+
+        assert_eq!(*containerd.heard.lock().unwrap(), ["a", "b"]);
+    }
+}

@@ -24,7 +24,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 
-use crate::bundle::{Namespace, Namespaces};
+use crate::binds::{BindError, bind_files};
+use crate::bundle::{Bind, Namespace, Namespaces};
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::microvm::{REPORT_FD, START_FD, SUBCOMMAND, WORKLOAD_FD};
 use crate::stdio::TaskStdio;
@@ -62,6 +63,9 @@ pub enum LaunchError {
     /// New namespaces could not be made.
     #[error("make the VMM's namespaces")]
     Unshare(#[source] io::Error),
+    /// A file could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// The process could not be started.
     #[error("start the VMM process")]
     Spawn(#[source] io::Error),
@@ -100,6 +104,10 @@ pub struct Launch {
     pub stdio: TaskStdio,
     /// Its namespaces.
     pub namespaces: Namespaces,
+    /// Its root file system, and the files of the host that are bound into it.
+    pub rootfs: PathBuf,
+    /// What is bound; directories among it are left out.
+    pub binds: Vec<Bind>,
     /// Its control group, which exists.
     pub cgroup: Cgroup,
     /// Its `oom_score_adj` (proc(5)).
@@ -196,6 +204,7 @@ impl Launch {
             ])
             .map_err(|collision| LaunchError::Prepare(io::Error::other(collision)))?;
         enter(&self.namespaces)?;
+        bind_files(&self.rootfs, &self.binds)?;
         let guard = runtime.enter();
         let mut child = command.kill_on_drop(true).spawn().map_err(LaunchError::Spawn)?;
         drop(guard);

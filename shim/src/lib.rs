@@ -7,6 +7,7 @@
 
 pub mod aot;
 pub mod artifact;
+pub mod binds;
 pub mod bundle;
 pub mod cgroup;
 pub mod cli;

@@ -206,6 +206,8 @@ impl Sandbox {
             compiled: program.file,
             stdio: task_stdio,
             namespaces: bundle.namespaces,
+            rootfs: bundle.rootfs,
+            binds: bundle.binds,
             cgroup,
             oom_score_adj: bundle.oom_score_adj,
         };

@@ -147,9 +147,13 @@ fn open_fifo(
     flags: OFlags,
 ) -> Result<File, StdioError> {
     let open = |source| StdioError::Open { stream, path: path.to_owned(), source };
-    let kind = std::fs::metadata(path).map_err(open)?.file_type();
-    if !kind.is_fifo() {
-        return Err(StdioError::NotFifo { stream, path: path.to_owned() });
+    let not_fifo = || StdioError::NotFifo { stream, path: path.to_owned() };
+    // containerd also knows URIs: file://, binary://.
+    if path.to_string_lossy().contains("://") {
+        return Err(not_fifo());
+    }
+    if !std::fs::metadata(path).map_err(open)?.file_type().is_fifo() {
+        return Err(not_fifo());
     }
     let flags = i32::try_from((flags | OFlags::NOFOLLOW).bits()).unwrap_or_default();
     options.custom_flags(flags).open(path).map_err(open)
@@ -163,4 +167,106 @@ fn null(stream: &'static str) -> Result<OwnedFd, StdioError> {
         .open(path)
         .map(OwnedFd::from)
         .map_err(|source| StdioError::Open { stream, path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::time::Duration;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// No step of these tests takes this long; a hang ends here.
+    const HANG: Duration = Duration::from_secs(30);
+
+    fn fifo(dir: &TempDir, name: &str) -> String {
+        let path = dir.path().join(name);
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Runs what blocks apart, so that a hang fails the test instead of stopping it.
+    async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        tokio::time::timeout(HANG, tokio::task::spawn_blocking(work)).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn output_opens_without_a_reader_and_arrives_when_one_comes() {
+        let dir = TempDir::new().unwrap();
+        let path = fifo(&dir, "out");
+        let paths = StdioPaths { stdout: path.clone(), ..StdioPaths::default() };
+        let (task, _held) = open(&paths).unwrap();
+        File::from(task.stdout).write_all(b"hello").unwrap();
+
+        let text = apart(move || {
+            let nonblock = OFlags::NONBLOCK.bits().try_into().unwrap();
+            let reader = OpenOptions::new().read(true).custom_flags(nonblock).open(path);
+            let mut text = [0; 5];
+            reader.unwrap().read_exact(&mut text).unwrap();
+            text
+        })
+        .await;
+
+        assert_eq!(&text, b"hello");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_away_does_not_break_the_pipe() {
+        let dir = TempDir::new().unwrap();
+        let path = fifo(&dir, "out");
+        let paths = StdioPaths { stdout: path.clone(), ..StdioPaths::default() };
+        let (task, _held) = open(&paths).unwrap();
+        drop(File::open(&path).unwrap());
+
+        File::from(task.stdout).write_all(b"x").unwrap();
+    }
+
+    #[tokio::test]
+    async fn input_waits_for_its_writer_and_ends_with_it() {
+        let dir = TempDir::new().unwrap();
+        let path = fifo(&dir, "in");
+        let (task, _held) =
+            open(&StdioPaths { stdin: path.clone(), ..StdioPaths::default() }).unwrap();
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut text = Vec::new();
+            File::from(task.stdin).read_to_end(&mut text).unwrap();
+            text
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!reading.is_finished(), "no writer yet is not the end");
+
+        apart(move || OpenOptions::new().write(true).open(path).unwrap().write_all(b"hi").unwrap())
+            .await;
+
+        assert_eq!(tokio::time::timeout(HANG, reading).await.unwrap().unwrap(), b"hi");
+    }
+
+    #[tokio::test]
+    async fn closing_input_ends_it() {
+        let dir = TempDir::new().unwrap();
+        let path = fifo(&dir, "in");
+        let (task, held) =
+            open(&StdioPaths { stdin: path.clone(), ..StdioPaths::default() }).unwrap();
+        let _writer = apart(move || OpenOptions::new().write(true).open(path).unwrap()).await;
+
+        held.close_stdin();
+
+        let text = apart(move || io::read_to_string(File::from(task.stdin)).unwrap()).await;
+        assert_eq!(text, "");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_fifo_is_refused() {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for stdout in [file.to_str().unwrap(), "file:///var/log/x", "binary:///bin/logger?a=b"] {
+            let paths = StdioPaths { stdout: stdout.to_owned(), ..StdioPaths::default() };
+
+            assert!(matches!(open(&paths), Err(StdioError::NotFifo { .. })), "{stdout}");
+        }
+    }
 }

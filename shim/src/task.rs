@@ -1,7 +1,7 @@
 //! The Task service (`containerd.task.v3.Task`): one thin function per call.
 //!
 //! Rule: this module translates between protobuf and the sandbox and decides nothing. What is not
-//! implemented says so with UNIMPLEMENTED and a sentence.
+//! implemented says so with UNIMPLEMENTED and a sentence (but for Create: see [`crate::error`]).
 //!
 //! Source: containerd `api/runtime/task/v3/shim.proto` and `core/runtime/v2/README.md`.
 
@@ -240,7 +240,7 @@ fn create_task(request: api::CreateTaskRequest) -> Result<CreateTask, Error> {
         return Err(crate::bundle::BundleError::Terminal.into());
     }
     if !request.checkpoint.is_empty() {
-        return Err(Error::Unsupported("restoring a task from a checkpoint"));
+        return Err(Error::Checkpoint);
     }
     let mount = |mount: api::Mount| MountSource {
         kind: mount.type_,

@@ -27,6 +27,8 @@ pub(crate) async fn launched(script: &str) -> Option<Result<(Container, Child), 
         compiled: tempfile::tempfile().unwrap(),
         stdio: task_stdio,
         namespaces: Namespaces::default(),
+        rootfs: PathBuf::from("/nonexistent"),
+        binds: Vec::new(),
         cgroup: Cgroup::nowhere(),
         oom_score_adj: None,
     };
