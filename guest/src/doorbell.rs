@@ -10,7 +10,9 @@ use core::arch::asm;
 use core::fmt::{self, Write};
 
 use abi::layout::{CALL_DATA, CALL_DATA_BYTES, CALL_FRAME};
-use abi::{AbortKind, Errno, Frame, Request};
+use abi::{AbortKind, Access, Errno, Frame, Request};
+
+use crate::single::Single;
 
 /// Makes a host call whose answer is its number.
 ///
@@ -46,6 +48,28 @@ pub(crate) fn call_with<R>(
 pub(crate) fn call_without_data(request: &Request<'_>) -> Result<u64, Errno> {
     ring(&request.encode(&mut [])?)
 }
+
+/// Changes the access to a range of the map area.
+///
+/// # Errors
+///
+/// What the host declined it with; [`memory_declined`] remembers [`Errno::NoMemory`].
+pub(crate) fn map(gva: u64, len: u64, access: Access) -> Result<(), Errno> {
+    let result = call_without_data(&Request::Map { gva, len, access });
+    if result == Err(Errno::NoMemory)
+        && let Some(mut declined) = DECLINED_BYTES.borrow()
+    {
+        *declined = Some(len);
+    }
+    result.map(drop)
+}
+
+/// Bytes that the host last declined for want of memory.
+pub(crate) fn memory_declined() -> Option<u64> {
+    DECLINED_BYTES.borrow().and_then(|declined| *declined)
+}
+
+static DECLINED_BYTES: Single<Option<u64>> = Single::new(None);
 
 /// Makes a host call that does not return.
 pub(crate) fn last_call(request: &Request<'_>) -> ! {

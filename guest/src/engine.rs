@@ -16,7 +16,7 @@ use wasmtime::{Config, CustomCodeMemory, Engine, Error, Result, Store, Trap, Was
 
 use crate::wasi::bindings::CommandPre;
 use crate::wasi::{self, Wasi};
-use crate::{doorbell, entry, heap};
+use crate::{doorbell, entry};
 
 /// Exit status of a program that trapped: 128 + SIGABRT, as a native program that aborts.
 const TRAP_STATUS: i32 = 134;
@@ -89,11 +89,13 @@ impl CustomCodeMemory for HostMapped {
 
 /// Ends the micro-VM because the program cannot start.
 fn refuse(error: &Error) -> ! {
-    let kind = match heap::exhausted() {
-        Some(_) => AbortKind::OutOfMemory,
-        None => AbortKind::BadProgram,
-    };
-    doorbell::abort(kind, format_args!("{}", one_line(error)))
+    match doorbell::memory_declined() {
+        Some(bytes) => doorbell::abort(
+            AbortKind::OutOfMemory,
+            format_args!("no memory left in the micro-VM for {bytes} more bytes"),
+        ),
+        None => doorbell::abort(AbortKind::BadProgram, format_args!("{}", one_line(error))),
+    }
 }
 
 /// An error and its causes on one line.

@@ -12,7 +12,7 @@ use core::arch::global_asm;
 use abi::layout::{self, ExceptionRecord};
 use abi::{AbortKind, boot::BootHeader};
 
-use crate::{doorbell, heap, platform, word};
+use crate::{doorbell, platform, word};
 
 /// Header of the image, by which the host knows what it loads; at the start of `.rodata`.
 #[repr(C)]
@@ -111,10 +111,10 @@ pub(crate) fn tsc() -> u64 {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    match heap::exhausted() {
+    match doorbell::memory_declined() {
         Some(bytes) => doorbell::abort(
             AbortKind::OutOfMemory,
-            format_args!("no memory left in the micro-VM for {bytes} bytes of the guest's own"),
+            format_args!("no memory left in the micro-VM for {bytes} more bytes"),
         ),
         None => doorbell::abort(AbortKind::Panic, format_args!("guest panicked: {info}")),
     }

@@ -9,8 +9,8 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ops::Range;
 
+use abi::Access;
 use abi::layout::{MAP_AREA, PAGE};
-use abi::{Access, Request};
 use dlmalloc::{Allocator, Dlmalloc};
 
 use crate::doorbell;
@@ -23,18 +23,8 @@ pub(crate) const HEAP: Range<u64> = MAP_AREA.start..MAP_AREA.start + (1 << 40);
 /// Least bytes asked of the host at once: a host call costs as much as touching these few pages.
 const GRANULARITY_BYTES: usize = 512 << 10;
 
-/// Addresses given to dlmalloc so far, and the allocation that failed.
-struct State {
-    next: u64,
-    exhausted: Option<usize>,
-}
-
-static STATE: Single<State> = Single::new(State { next: HEAP.start, exhausted: None });
-
-/// Bytes of the allocation that the host declined memory for.
-pub(crate) fn exhausted() -> Option<usize> {
-    STATE.borrow().and_then(|state| state.exhausted)
-}
+/// The first address that dlmalloc has not been given.
+static NEXT: Single<u64> = Single::new(HEAP.start);
 
 /// Pages from the host.
 struct Pages;
@@ -44,25 +34,17 @@ struct Pages;
 unsafe impl Allocator for Pages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let none = (core::ptr::null_mut(), 0, 0);
-        let (Some(mut state), Some(len)) =
-            (STATE.borrow(), size.checked_next_multiple_of(GRANULARITY_BYTES))
+        let (Some(mut next), Some(len)) =
+            (NEXT.borrow(), size.checked_next_multiple_of(GRANULARITY_BYTES))
         else {
             return none;
         };
-        let gva = state.next;
+        let gva = *next;
         let end = gva.saturating_add(len as u64);
-        let mapped = end <= HEAP.end
-            && doorbell::call_without_data(&Request::Map {
-                gva,
-                len: len as u64,
-                access: Access::ReadWrite,
-            })
-            .is_ok();
-        if !mapped {
-            state.exhausted = Some(size);
+        if end > HEAP.end || doorbell::map(gva, len as u64, Access::ReadWrite).is_err() {
             return none;
         }
-        state.next = end;
+        *next = end;
         (core::ptr::with_exposed_provenance_mut(word(gva)), len, 0)
     }
 

@@ -10,7 +10,7 @@
 use core::ops::Range;
 
 use abi::layout::{ExceptionRecord, LARGE_PAGE, MAP_AREA, PAGE};
-use abi::{Access, Errno, Request};
+use abi::{Access, Errno};
 
 use crate::doorbell;
 use crate::heap::HEAP;
@@ -73,8 +73,8 @@ fn map(gva: u64, size: usize, access: Access) -> i32 {
     if len == 0 {
         return 0;
     }
-    match doorbell::call_without_data(&Request::Map { gva, len, access }) {
-        Ok(_) => 0,
+    match doorbell::map(gva, len, access) {
+        Ok(()) => 0,
         Err(Errno::NoMemory) => ENOMEM,
         Err(_) => EINVAL,
     }
