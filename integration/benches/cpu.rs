@@ -96,7 +96,8 @@ fn compare(oracle: &Path, file: &Path) -> Result<(Duration, Duration)> {
 
 /// Runs a command and reads the time of its program from the last line on stderr that tells it.
 fn time(command: &mut Command) -> Result<(Duration, String)> {
-    let outcome = process::run(command)?.success()?;
+    let outcome = process::run(command)?;
+    ensure!(outcome.code() == 0, "{outcome:?}");
     let time = outcome.stderr.lines().rev().find_map(|line| line.strip_prefix("run "));
     let time = time.and_then(|text| text.trim_start().split([' ', ',']).next());
     let time = time.and_then(parse_time).with_context(|| format!("no time in {outcome:?}"))?;
