@@ -18,7 +18,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
 
 use crate::cgroup;
-use crate::workload::{EnvEntry, MemoryBytes, Preopen, Text, Workload, WorkloadError};
+use crate::workload::{EnvEntry, Preopen, Text, Workload, WorkloadError};
 
 pub use memory::VMM_BYTES;
 
@@ -84,15 +84,16 @@ pub enum BundleError {
     Cgroup(#[from] cgroup::PathError),
     /// The memory limit leaves nothing for the micro-VM.
     #[error(
-        "memory limit of {limit} bytes is too small: the VMM takes {VMM_BYTES} and the micro-VM at \
-         least {least} more; raise it to {} or above",
-        VMM_BYTES + least
+        "memory limit of {limit} bytes is too small: the VMM with the compiled program takes \
+         {beside}; raise it to {needed} or above"
     )]
     Memory {
         /// The limit.
         limit: i64,
-        /// The smallest micro-VM.
-        least: u64,
+        /// What is needed beside the micro-VM's memory.
+        beside: u64,
+        /// The smallest limit.
+        needed: u64,
     },
     /// The container is the pause container of a pod.
     #[error(
@@ -155,8 +156,8 @@ pub struct Bundle {
     pub cwd: PathBuf,
     /// Bind mounts, in the order of the specification.
     pub binds: Vec<Bind>,
-    /// Memory of the micro-VM.
-    pub memory: MemoryBytes,
+    /// `linux.resources.memory.limit`, which leaves room for some micro-VM.
+    pub memory_limit: Option<i64>,
     /// The control group, below the root of each hierarchy.
     pub cgroup_path: PathBuf,
     /// Its limits.
@@ -229,6 +230,8 @@ impl Bundle {
         let env = texts("process.env", env)?;
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
         let limit = resources.as_ref().and_then(|all| all.memory().as_ref()?.limit());
+        // Before the work of compiling; the program's own size counts later.
+        memory::of_limit(limit, 0)?;
         Ok(Self {
             dir: dir.to_owned(),
             rootfs: dir.join(root.path()),
@@ -237,7 +240,7 @@ impl Bundle {
             env,
             cwd: process.cwd().clone(),
             binds: binds(spec.mounts().as_deref().unwrap_or_default())?,
-            memory: memory::of_limit(limit)?,
+            memory_limit: limit,
             cgroup_path: cgroup_path(&spec, namespace, id)?,
             resources,
             namespaces: namespaces(&spec),
@@ -248,14 +251,19 @@ impl Bundle {
 }
 
 impl Bundle {
-    /// What the micro-VM runs: the compiled program at `program`, called `name`.
+    /// What the micro-VM runs: the compiled program of `bytes` bytes at `program`, called `name`.
     ///
     /// The root file system is open as `/`, each directory that is bound as its destination.
     ///
     /// # Errors
     ///
-    /// A path is no text.
-    pub fn workload(&self, program: PathBuf, name: &str) -> Result<Workload, BundleError> {
+    /// A path is no text, or the memory limit leaves nothing beside the program.
+    pub fn workload(
+        &self,
+        program: PathBuf,
+        bytes: u64,
+        name: &str,
+    ) -> Result<Workload, BundleError> {
         let text = |part, text: String| {
             Text::try_from(text).map_err(|source| BundleError::Text { part, source })
         };
@@ -277,7 +285,7 @@ impl Bundle {
             args: self.args.clone(),
             env: self.env.clone(),
             preopens,
-            memory: self.memory,
+            memory: memory::of_limit(self.memory_limit, bytes)?,
         })
     }
 }

@@ -193,7 +193,7 @@ impl Sandbox {
         let (task_stdio, held_stdio) = stdio::open(&request.stdio)?;
         let rootfs = mount_rootfs(bundle.rootfs.clone(), request.rootfs.clone()).await?;
         let (program, name) = self.program(&request.id, &bundle).await?;
-        let workload = bundle.workload(PathBuf::from(PROGRAM_PATH), &name)?;
+        let workload = bundle.workload(PathBuf::from(PROGRAM_PATH), program.bytes, &name)?;
         let cgroup =
             Hierarchies::of_this_host()?.cgroup(&bundle.cgroup_path, &environment.namespace);
         cgroup.create(bundle.resources.as_ref())?;

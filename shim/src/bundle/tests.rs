@@ -95,7 +95,9 @@ fn namespaces_are_joined_by_path_or_made() {
 
 #[test]
 fn the_memory_limit_bounds_the_micro_vm() {
-    assert_eq!(read(&config()).unwrap().memory.get(), 48 << 20);
+    let workload = read(&config()).unwrap().workload("/p".into(), 1, "app.wasm").unwrap();
+
+    assert_eq!(workload.memory.get(), 46 << 20);
 }
 
 #[test]
@@ -130,7 +132,7 @@ fn the_workload_opens_the_root_and_each_bound_directory() {
     config["mounts"][2]["source"] = json!(out.path());
     let bundle = read(&config).unwrap();
 
-    let workload = bundle.workload("/p".into(), "app.wasm").unwrap();
+    let workload = bundle.workload("/p".into(), 1, "app.wasm").unwrap();
 
     let seen: Vec<_> =
         workload.preopens.iter().map(|p| (p.guest_path.as_str(), p.read_only)).collect();
