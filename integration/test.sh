@@ -10,10 +10,11 @@ cd "$(dirname "$0")/.."
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-env "$@" test --workspace --no-fail-fast -- --show-output 2>&1 | tee "$log"
+env "$@" test --release --workspace --no-fail-fast -- --show-output 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 
-skips=$(grep -E "^skipped: " "$log")
+# Where tests run one at a time, the runner has already begun the line.
+skips=$(sed -nE 's/^(test [^ ]+ \.\.\. )?(skipped: .*)/\2/p' "$log")
 # "test result: ok. 3 passed; 0 failed; 1 ignored; ..." of each test binary
 read -r passed failed ignored < <(awk '/^test result: / { p += $4; f += $6; i += $8 }
     END { print p + 0, f + 0, i + 0 }' "$log")

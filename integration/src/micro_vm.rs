@@ -10,8 +10,8 @@ use crate::leaks;
 pub struct MicroVm {
     /// Process id.
     pub pid: i32,
-    /// Name of the process.
-    pub name: String,
+    /// File name of the program that it runs.
+    pub program: String,
     /// Number of its vCPUs.
     pub vcpus: usize,
     /// Its cgroup in the hierarchy of the `memory` controller, or the only one (cgroup v2).
@@ -36,7 +36,9 @@ pub fn micro_vms() -> Vec<MicroVm> {
             let vcpus =
                 targets.iter().filter(|target| target.starts_with("anon_inode:kvm-vcpu")).count();
             let cgroup = cgroup(process.pid);
-            Some(MicroVm { pid: process.pid, name: process.name, vcpus, cgroup })
+            let program = fs::read_link(format!("/proc/{}/exe", process.pid)).ok()?;
+            let program = program.file_name()?.to_string_lossy().into_owned();
+            Some(MicroVm { pid: process.pid, program, vcpus, cgroup })
         })
         .collect()
 }

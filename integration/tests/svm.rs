@@ -10,7 +10,8 @@ use integration::programs::program;
 use integration::svm::Job;
 use integration::{hyperlight, process, say, workspace};
 
-/// The test binaries of the package `vmm`, by name, as the build of this test has left them.
+/// The test binaries of the package `vmm` that run micro-VMs, by name, as the build of this test has
+/// left them. The unit tests of its library need no KVM.
 fn vmm_tests() -> Vec<(String, PathBuf)> {
     // The whole workspace, as `make test` builds it: another selection has other features and would
     // be built again.
@@ -28,7 +29,7 @@ fn vmm_tests() -> Vec<(String, PathBuf)> {
     let binaries = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let of_vmm = message["package_id"].as_str()?.contains("/vmm#");
-        let is_test = message["profile"]["test"] == true;
+        let is_test = message["target"]["kind"][0] == "test";
         let name = message["target"]["name"].as_str()?.to_owned();
         (of_vmm && is_test).then_some((name, PathBuf::from(message["executable"].as_str()?)))
     });

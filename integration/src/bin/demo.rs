@@ -105,7 +105,7 @@ fn watch(end: &Receiver<()>) -> String {
     let mut place = String::new();
     while end.recv_timeout(Duration::from_millis(2)) == Err(Timeout) {
         for vm in micro_vms() {
-            place = format!("{} (process {}) had a KVM virtual machine", vm.name, vm.pid);
+            place = format!("process {} of {} had a KVM virtual machine", vm.pid, vm.program);
             write!(place, " with {} vCPU", vm.vcpus).unwrap_or_default();
             if let Some(cgroup) = vm.cgroup {
                 write!(place, " in cgroup {cgroup}").unwrap_or_default();
