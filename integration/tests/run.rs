@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -97,6 +98,40 @@ fn files_of_a_granted_directory_can_be_used_and_nothing_else() {
     fs::remove_dir_all(&directory).unwrap();
     assert_eq!(output(outcome), "ok\n");
     assert_eq!(left.unwrap(), "seen: a line of the host\n");
+}
+
+/// Runs a program that finds `prepare`d files in `/data`, granted with `suffix`, and prints `ok`.
+fn run_in_directory(name: &str, suffix: &str, prepare: impl FnOnce(&Path)) {
+    require_kvm!();
+    let _watch = leaks::watch().unwrap();
+    let directory = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+    fs::create_dir(&directory).unwrap();
+    prepare(&directory);
+    let outcome = run(name, &["--dir", &format!("{}::/data{suffix}", directory.display())], &[]);
+    fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(output(outcome), "ok\n");
+}
+
+#[test]
+fn what_fails_on_files_fails_with_the_error_of_posix() {
+    run_in_directory("file_errors", "", |directory| {
+        fs::write(directory.join("file"), "one").unwrap();
+        fs::create_dir(directory.join("directory")).unwrap();
+        symlink("/etc", directory.join("outside")).unwrap();
+        symlink("loop", directory.join("loop")).unwrap();
+    });
+}
+
+#[test]
+fn links_times_sizes_and_positions_of_files_are_kept() {
+    run_in_directory("file_metadata", "", |_| {});
+}
+
+#[test]
+fn a_read_only_directory_is_read_and_not_changed() {
+    run_in_directory("read_only_directory", ":ro", |directory| {
+        fs::write(directory.join("file"), "one").unwrap();
+    });
 }
 
 #[test]

@@ -54,13 +54,14 @@ impl Descriptor {
         doorbell::call_with(&Request::Stat { handle: self.handle() }, |_, data| read_stat(data))?
     }
 
+    fn is_directory(&self) -> bool {
+        matches!(self.stat(), Ok(stat) if FileKind::from_wire(stat.kind) == FileKind::Directory)
+    }
+
     /// Refuses a directory where a file is needed.
     fn file(&self, right: DescriptorFlags) -> Result<Arc<OwnedHandle>, Errno> {
         self.with_right(right)?;
-        match FileKind::from_wire(self.stat()?.kind) {
-            FileKind::Directory => Err(Errno::IsDirectory),
-            _ => Ok(Arc::clone(&self.handle)),
-        }
+        if self.is_directory() { Err(Errno::BadHandle) } else { Ok(Arc::clone(&self.handle)) }
     }
 }
 
@@ -147,7 +148,10 @@ fn read_stat(data: &[u8]) -> Result<Stat, Errno> {
 
 fn stat_at(directory: &Descriptor, follow: bool, path: &str) -> Result<Stat, Errno> {
     let request = Request::StatAt { dir: directory.handle(), follow, path: checked(path)? };
-    doorbell::call_with(&request, |_, data| read_stat(data))?
+    match doorbell::call_with(&request, |_, data| read_stat(data)) {
+        Err(Errno::BadHandle) if !directory.is_directory() => Err(Errno::NotDirectory),
+        answer => answer?,
+    }
 }
 
 /// The interface's name for a kind of file.
@@ -204,6 +208,15 @@ fn times(atime: NewTimestamp, mtime: NewTimestamp) -> Result<(TimesMask, u64, u6
     let (atime_mask, atime_ns) = value(atime, TimesMask::ATIME, TimesMask::ATIME_NOW)?;
     let (mtime_mask, mtime_ns) = value(mtime, TimesMask::MTIME, TimesMask::MTIME_NOW)?;
     Ok((atime_mask.with(mtime_mask), atime_ns, mtime_ns))
+}
+
+/// Makes a request that works in `directories`. To the host a file is no handle for it; the program is
+/// told that it is no directory.
+fn within(directories: &[&Descriptor], request: &Request<'_>) -> Result<u64, Errno> {
+    doorbell::call(request).map_err(|errno| match errno {
+        Errno::BadHandle if !directories.iter().all(|fd| fd.is_directory()) => Errno::NotDirectory,
+        errno => errno,
+    })
 }
 
 /// Makes a request that answers with nothing.
@@ -331,7 +344,9 @@ impl types::HostDescriptor for Wasi {
     }
 
     fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        done(&Request::MkdirAt { dir: self.table.get(&fd)?.handle(), path: checked(&path)? })
+        let dir = self.table.get(&fd)?;
+        within(&[dir], &Request::MkdirAt { dir: dir.handle(), path: checked(&path)? })?;
+        Ok(())
     }
 
     fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorStat> {
@@ -355,10 +370,11 @@ impl types::HostDescriptor for Wasi {
         atime: NewTimestamp,
         mtime: NewTimestamp,
     ) -> FsResult<()> {
-        let dir = self.table.get(&fd)?.handle();
+        let directory = self.table.get(&fd)?;
         let (mask, atime_ns, mtime_ns) = times(atime, mtime)?;
-        let (follow, path) = (follows(flags), checked(&path)?);
-        done(&Request::SetTimesAt { dir, follow, mask, atime_ns, mtime_ns, path })
+        let (dir, follow, path) = (directory.handle(), follows(flags), checked(&path)?);
+        within(&[directory], &Request::SetTimesAt { dir, follow, mask, atime_ns, mtime_ns, path })?;
+        Ok(())
     }
 
     fn link_at(
@@ -369,9 +385,11 @@ impl types::HostDescriptor for Wasi {
         new_fd: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
-        let (from_dir, to_dir) = (self.table.get(&fd)?.handle(), self.table.get(&new_fd)?.handle());
-        let (from, to) = (checked(&old_path)?, checked(&new_path)?);
-        done(&Request::LinkAt { from_dir, to_dir, follow: follows(flags), from, to })
+        let (old, new) = (self.table.get(&fd)?, self.table.get(&new_fd)?);
+        let (from_dir, to_dir) = (old.handle(), new.handle());
+        let (follow, from, to) = (follows(flags), checked(&old_path)?, checked(&new_path)?);
+        within(&[old, new], &Request::LinkAt { from_dir, to_dir, follow, from, to })?;
+        Ok(())
     }
 
     fn open_at(
@@ -382,7 +400,7 @@ impl types::HostDescriptor for Wasi {
         open_flags: types::OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
-        let dir = self.table.get(&fd)?.handle();
+        let directory = self.table.get(&fd)?;
         let has = |flag| flags.contains(flag);
         let opens = |flag| open_flags.contains(flag);
         let truncates = opens(types::OpenFlags::TRUNCATE);
@@ -397,8 +415,9 @@ impl types::HostDescriptor for Wasi {
             .with(OpenFlags::FOLLOW.when(follows(path_flags)))
             .with(OpenFlags::SYNC.when(has(DescriptorFlags::FILE_INTEGRITY_SYNC)))
             .with(OpenFlags::DATA_SYNC.when(has(DescriptorFlags::DATA_INTEGRITY_SYNC)));
-        let request = Request::OpenAt { dir, flags: host_flags, path: checked(&path)? };
-        let handle = Handle(u32::try_from(doorbell::call(&request)?).map_err(|_| Errno::Io)?);
+        let (dir, path) = (directory.handle(), checked(&path)?);
+        let number = within(&[directory], &Request::OpenAt { dir, flags: host_flags, path })?;
+        let handle = Handle(u32::try_from(number).map_err(|_| Errno::Io)?);
         let descriptor = Descriptor { handle: OwnedHandle::shared(handle), flags };
         Ok(self.table.push(descriptor)?)
     }
@@ -414,8 +433,10 @@ impl types::HostDescriptor for Wasi {
     }
 
     fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let dir = self.table.get(&fd)?.handle();
-        done(&Request::UnlinkAt { dir, directory: true, path: checked(&path)? })
+        let dir = self.table.get(&fd)?;
+        let (handle, path) = (dir.handle(), checked(&path)?);
+        within(&[dir], &Request::UnlinkAt { dir: handle, directory: true, path })?;
+        Ok(())
     }
 
     fn rename_at(
@@ -425,13 +446,11 @@ impl types::HostDescriptor for Wasi {
         new_fd: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
-        let (from_dir, to_dir) = (self.table.get(&fd)?.handle(), self.table.get(&new_fd)?.handle());
-        done(&Request::RenameAt {
-            from_dir,
-            to_dir,
-            from: checked(&old_path)?,
-            to: checked(&new_path)?,
-        })
+        let (old, new) = (self.table.get(&fd)?, self.table.get(&new_fd)?);
+        let (from_dir, to_dir) = (old.handle(), new.handle());
+        let (from, to) = (checked(&old_path)?, checked(&new_path)?);
+        within(&[old, new], &Request::RenameAt { from_dir, to_dir, from, to })?;
+        Ok(())
     }
 
     fn symlink_at(
@@ -440,13 +459,17 @@ impl types::HostDescriptor for Wasi {
         target: String,
         path: String,
     ) -> FsResult<()> {
-        let dir = self.table.get(&fd)?.handle();
-        done(&Request::SymlinkAt { dir, target: checked(&target)?, path: checked(&path)? })
+        let directory = self.table.get(&fd)?;
+        let (dir, target, path) = (directory.handle(), checked(&target)?, checked(&path)?);
+        within(&[directory], &Request::SymlinkAt { dir, target, path })?;
+        Ok(())
     }
 
     fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let dir = self.table.get(&fd)?.handle();
-        done(&Request::UnlinkAt { dir, directory: false, path: checked(&path)? })
+        let dir = self.table.get(&fd)?;
+        let (handle, path) = (dir.handle(), checked(&path)?);
+        within(&[dir], &Request::UnlinkAt { dir: handle, directory: false, path })?;
+        Ok(())
     }
 
     fn is_same_object(
