@@ -60,18 +60,22 @@ apt_for() {
     shift
     case $command in
     show) apt-cache "${options[@]}" "$@" ;;
-    # the packages, and of their dependencies what is not installed
-    closure) apt-get "${options[@]}" -y --no-install-recommends --download-only --reinstall install "$@" ;;
-    # the packages alone; their libraries are the system's own
+    # the packages with all that they depend on, whatever is installed here: that may change
+    whole)
+        : >"$root/status"
+        apt-get "${options[@]}" -o Dir::State::status="$root/status" -y --no-install-recommends \
+            --download-only install "$@"
+        ;;
+    # the packages alone, which need nothing but the system's C library
     alone) (cd "$root/cache/archives" && apt-get "${options[@]}" download "$@") ;;
     esac
 }
 
-# unpack SET DISTRIBUTION closure|alone PACKAGE...: fills the tree of a set
+# unpack SET DISTRIBUTION whole|alone PACKAGE...: fills the tree of a set
 unpack() {
     local set=$1 distribution=$2 how=$3 tree=$cache/tools/$1 archives=$cache/apt/$2/cache/archives deb
     shift 3
-    [ "$(cat "$tree/.packages" 2>/dev/null)" = "$*" ] && return
+    [ "$(cat "$tree/.complete" 2>/dev/null)" = "$*" ] && return
     apt_for "$distribution" show show dpkg >/dev/null
     say "fetching $* from Debian ($distribution)"
     rm -rf "$tree" "$tree.partial"
@@ -79,9 +83,11 @@ unpack() {
     rm -f "$archives"/*.deb
     apt_for "$distribution" "$how" "$@" >"$cache/apt/$distribution/log" 2>&1 ||
         die "apt could not fetch $*: $(tail -n 3 "$cache/apt/$distribution/log")"
+    # The C library goes with the loader, and that is the system's.
+    rm -f "$archives"/libc6_*.deb
     for deb in "$archives"/*.deb; do dpkg-deb -x "$deb" "$tree.partial"; done
     rm -f "$archives"/*.deb
-    echo "$*" >"$tree.partial/.packages"
+    echo "$*" >"$tree.partial/.complete"
     mv "$tree.partial" "$tree"
 }
 
@@ -95,9 +101,9 @@ bring() {
     case $1 in
     containerd) unpack "$1" sid alone containerd ;;
     registry) unpack "$1" system alone docker-registry ;;
-    qemu) unpack "$1" system closure qemu-system-x86 qemu-system-data seabios busybox-static ;;
+    qemu) unpack "$1" system whole qemu-system-x86 qemu-system-data seabios busybox-static ;;
     protoc)
-        unpack "$1" system closure protobuf-compiler libprotobuf-dev
+        unpack "$1" system whole protobuf-compiler libprotobuf-dev
         # A program for build scripts, which know no library path.
         printf '#!/bin/sh\nLD_LIBRARY_PATH=%q exec %q "$@"\n' \
             "$tree/usr/lib/x86_64-linux-gnu" "$tree/usr/bin/protoc" >"$tree/protoc"
@@ -105,14 +111,14 @@ bring() {
         ;;
     kernel)
         # Any kernel will do: one that is there stays when Debian publishes the next.
-        [ -e "$tree/.packages" ] || unpack "$1" system alone "$(dependency linux-image-amd64 'linux-image-[0-9].*')"
+        [ -e "$tree/.complete" ] || unpack "$1" system alone "$(dependency linux-image-amd64 'linux-image-[0-9].*')"
         ;;
     wasm-cc)
-        [ -e "$tree/.packages" ] || {
+        [ -e "$tree/.complete" ] || {
             local llvm
             llvm=$(dependency clang 'clang-[0-9]+')
             llvm=${llvm#clang-}
-            unpack "$1" system closure "clang-$llvm" "libclang-common-$llvm-dev" "lld-$llvm" wasi-libc \
+            unpack "$1" system whole "clang-$llvm" "libclang-common-$llvm-dev" "lld-$llvm" wasi-libc \
                 "libclang-rt-$llvm-dev-wasm32"
         }
         ;;
