@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -99,9 +100,11 @@ impl Job {
     /// The virtual machine cannot be started, ends without a status (the end of its console is in
     /// the error) or takes longer than 15 minutes.
     pub fn run(&self) -> Result<Outcome> {
-        let directory = std::env::temp_dir().join(format!("svm-{}", std::process::id()));
-        fs::create_dir_all(&directory)
-            .with_context(|| format!("create {}", directory.display()))?;
+        // Jobs run side by side.
+        static JOBS: AtomicU32 = AtomicU32::new(0);
+        let job = JOBS.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("svm-{}-{job}", std::process::id()));
+        fs::create_dir(&directory).with_context(|| format!("create {}", directory.display()))?;
         let result = self.run_in(&directory);
         fs::remove_dir_all(&directory)
             .with_context(|| format!("remove {}", directory.display()))?;

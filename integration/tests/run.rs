@@ -236,7 +236,11 @@ fn signals_end_a_spinning_program() {
     require_kvm!();
     for (signal, status) in [("TERM", 143), ("INT", 130), ("KILL", 137)] {
         let _watch = leaks::watch().unwrap();
-        let running = process::start(&mut command(&compiled("spin"), &[], &[])).unwrap();
+        // A shell starts what it puts in the background with SIGINT ignored, and who ignores a signal
+        // hands that on.
+        let mut spin = Command::new("env");
+        spin.arg("--default-signal=INT").arg(hyperlight().unwrap());
+        let running = process::start(spin.arg("run").arg(compiled("spin"))).unwrap();
         wait_until("the micro-VM", HANG_LIMIT, || micro_vms().iter().any(|vm| vm.vcpus == 1))
             .unwrap();
         let kill = Command::new("kill").args(["-s", signal, &running.id().to_string()]).status();

@@ -181,7 +181,11 @@ pub fn message(workload: &Workload, exit: &Exit) -> Option<String> {
         Fault::Abort { kind: AbortKind::OutOfMemory, .. } => {
             let memory = workload.memory.get();
             let more = memory.saturating_mul(4).clamp(64 << 20, abi::layout::RAM_BYTES_MAX);
-            format!("; the micro-VM has {}, try {}", size(memory), size(more))
+            format!(
+                "; the micro-VM has {}: try {} (`--memory`, or the container's memory limit)",
+                size(memory),
+                size(more)
+            )
         }
         _ => String::new(),
     };
