@@ -63,11 +63,10 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let left = self.check();
         if std::thread::panicking() {
             // The failure has its message; the next test shall not suffer from it.
             self.before.kill_what_came();
-        } else if let Err(left) = left {
+        } else if let Err(left) = self.check() {
             self.before.kill_what_came();
             panic!("{left}");
         }
