@@ -1,4 +1,4 @@
-/* Branches and indirect calls over 16 MiB: qsort. Prints a checksum. */
+/* Branches and indirect calls over 8 MiB: qsort. Prints a checksum. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
