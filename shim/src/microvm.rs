@@ -32,7 +32,7 @@ use vmm::{BootParams, Config, Exit, Fault, Image, MicroVm, Program, RunStats};
 
 use crate::error::line;
 use crate::guest_image::GUEST_IMAGE;
-use crate::workload::{Preopen, Workload, size};
+use crate::workload::{MEMORY_BYTES_DEFAULT, Preopen, Workload, size};
 
 /// Exit status after a time limit, as timeout(1) has it.
 pub const STATUS_TIMED_OUT: u8 = 124;
@@ -180,7 +180,8 @@ pub fn message(workload: &Workload, exit: &Exit) -> Option<String> {
     let advice = match fault {
         Fault::Abort { kind: AbortKind::OutOfMemory, .. } => {
             let memory = workload.memory.get();
-            let more = memory.saturating_mul(4).clamp(64 << 20, abi::layout::RAM_BYTES_MAX);
+            let more = memory.saturating_mul(4);
+            let more = more.clamp(MEMORY_BYTES_DEFAULT, abi::layout::RAM_BYTES_MAX);
             format!(
                 "; the micro-VM has {}: try {} (`--memory`, or the container's memory limit)",
                 size(memory),

@@ -55,7 +55,7 @@ fn a_message_names_the_program_and_is_one_line() {
 #[test]
 fn too_little_memory_is_told_with_a_size_that_helps() {
     let text = message(&workload(), &abort(AbortKind::OutOfMemory)).unwrap();
-    assert!(text.contains("the micro-VM has 1.0 MiB: try 64.0 MiB (`--memory`"), "{text}");
+    assert!(text.contains("the micro-VM has 1.0 MiB: try 256.0 MiB (`--memory`"), "{text}");
 }
 
 #[test]
