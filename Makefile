@@ -49,7 +49,7 @@ check: guest ## check format, lints and documentation: warnings are errors
 	@$(GUEST_CARGO) clippy --quiet --release -- -D warnings
 	@$(ORACLE_CARGO) clippy --quiet -- -D warnings
 	@echo "checking documentation"
-	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --release --workspace --no-deps
 	@$(GUEST_CARGO) rustdoc --quiet --release --bin guest -- -D warnings
 	@echo "checks passed"
 
