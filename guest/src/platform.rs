@@ -123,7 +123,8 @@ extern "C" fn wasmtime_munmap(ptr: *mut u8, size: usize) -> i32 {
 #[unsafe(no_mangle)]
 extern "C" fn wasmtime_mprotect(ptr: *mut u8, size: usize, prot_flags: u32) -> i32 {
     match access_of(prot_flags) {
-        // Taking access away keeps the content here: an address without access traps all the same.
+        // No access gives the pages back, content and all: Wasmtime takes access away only from
+        // memory that it does not read again.
         Ok(access) => map(ptr as u64, size, access),
         Err(status) => status,
     }
