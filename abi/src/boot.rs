@@ -1,8 +1,8 @@
 //! Boot information: what a guest is given at start, at [`layout::BOOT_INFO`](crate::layout::BOOT_INFO).
 //!
-//! A fixed [`BootHeader`] followed by records of `u32` length + bytes: the program's name, then
-//! arguments, environment entries (`KEY=VALUE`) and preopened directories (handle, then guest path), as
-//! many of each as the header counts. The host encodes, the guest decodes; the guest trusts the host,
+//! A fixed [`BootHeader`] followed by records of `u32` length + bytes: the program's name, the working
+//! directory, the function to invoke, then arguments, environment entries (`KEY=VALUE`) and preopened
+//! directories (handle, whether writable, guest path), as many of each as the header counts. The host encodes, the guest decodes; the guest trusts the host,
 //! but decoding is total all the same.
 
 use alloc::vec::Vec;
@@ -56,6 +56,8 @@ const _: () = assert!(size_of::<BootHeader>() == 80, "guest ABI changed: bump AB
 pub struct Preopen<'a> {
     /// Its handle.
     pub handle: Handle,
+    /// Whether something can be changed in it.
+    pub writable: bool,
     /// The path under which the program sees it.
     pub guest_path: &'a [u8],
 }
@@ -67,6 +69,12 @@ pub struct BootInfo<'a> {
     pub header: BootHeader,
     /// What messages call the program: the file's name.
     pub program_name: &'a [u8],
+    /// Where the program should think it is; empty if nobody said.
+    pub cwd: &'a [u8],
+    /// What to call instead of the command's entry point: an exported function of a core module, whose
+    /// arguments are `args` from argument 1 on, or a call in WAVE (`add(1, 2)`) of a component's; empty
+    /// for the entry point.
+    pub invoke: &'a [u8],
     /// Arguments, argument 0 first.
     pub args: Vec<&'a [u8]>,
     /// Environment, each `KEY=VALUE`.
@@ -92,9 +100,12 @@ impl<'a> BootInfo<'a> {
             out.extend_from_slice(bytes);
         };
         record(self.program_name);
+        record(self.cwd);
+        record(self.invoke);
         self.args.iter().chain(&self.env).for_each(|bytes| record(bytes));
         for preopen in &self.preopens {
             record(&preopen.handle.0.to_le_bytes());
+            record(&[u8::from(preopen.writable)]);
             record(preopen.guest_path);
         }
         let header = BootHeader { boot_bytes: count(out.len()), ..header };
@@ -115,15 +126,18 @@ impl<'a> BootInfo<'a> {
             Some(record)
         };
         let program_name = record()?;
+        let cwd = record()?;
+        let invoke = record()?;
         let args = (0..header.args).map(|_| record()).collect::<Option<_>>()?;
         let env = (0..header.env).map(|_| record()).collect::<Option<_>>()?;
         let preopens = (0..header.preopens)
             .map(|_| {
                 let handle = Handle(u32::from_le_bytes(record()?.try_into().ok()?));
-                Some(Preopen { handle, guest_path: record()? })
+                let writable = record()? != [0];
+                Some(Preopen { handle, writable, guest_path: record()? })
             })
             .collect::<Option<_>>()?;
-        Some(Self { header, program_name, args, env, preopens })
+        Some(Self { header, program_name, cwd, invoke, args, env, preopens })
     }
 }
 
@@ -139,14 +153,16 @@ mod tests {
                 args: 2,
                 env: 1,
                 preopens: 1,
-                boot_bytes: 131,
+                boot_bytes: 157,
                 seed: [7; 32],
                 ..BootHeader::default()
             },
             program_name: b"hello.wasm",
+            cwd: b"/srv",
+            invoke: b"add(1, 2)",
             args: vec![b"hello", b""],
             env: vec![b"K=V"],
-            preopens: vec![Preopen { handle: Handle(3), guest_path: b"/data" }],
+            preopens: vec![Preopen { handle: Handle(3), writable: true, guest_path: b"/data" }],
         }
     }
 

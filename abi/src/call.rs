@@ -127,6 +127,10 @@ call_numbers! {
     SetTimes = 0x26,
     /// See [`Request::ReadDir`].
     ReadDir = 0x27,
+    /// See [`Request::Allocate`].
+    Allocate = 0x28,
+    /// See [`Request::Advise`].
+    Advise = 0x29,
     /// See [`Request::OpenAt`].
     OpenAt = 0x30,
     /// See [`Request::StatAt`].
@@ -205,6 +209,24 @@ wire_enum! {
         Read = 1,
         /// Readable and writable.
         ReadWrite = 3,
+    }
+}
+
+wire_enum! {
+    /// How a program means to use a part of a file ([`Request::Advise`], posix_fadvise(2)).
+    Advice {
+        /// In no particular way.
+        Normal = 0,
+        /// From lower offsets to higher ones.
+        Sequential = 1,
+        /// In no order.
+        Random = 2,
+        /// Soon.
+        WillNeed = 3,
+        /// Not soon.
+        DontNeed = 4,
+        /// Once.
+        NoReuse = 5,
     }
 }
 
@@ -399,8 +421,29 @@ pub enum Request<'a> {
         /// 0 for the start, else [`crate::DirEntryHeader::next`] of the last entry seen.
         cookie: u64,
     },
-    /// Opens `path`, resolved beneath `dir` and never outside it. Returns the new handle.
-    /// args: dir, flags; data: path.
+    /// Reserves room on the medium for `[offset, offset + len)` of a file, which grows to hold it
+    /// (posix_fallocate(3)). args: handle, offset, len.
+    Allocate {
+        /// Needs the write right.
+        handle: Handle,
+        /// Byte offset.
+        offset: u64,
+        /// Bytes, not 0.
+        len: u64,
+    },
+    /// Tells how a part of a file will be used, for the host's page cache. args: handle, offset, len, advice.
+    Advise {
+        /// A file.
+        handle: Handle,
+        /// Byte offset.
+        offset: u64,
+        /// Bytes; 0 for all up to the end.
+        len: u64,
+        /// How.
+        advice: Advice,
+    },
+    /// Opens `path`, resolved beneath `dir` and never outside it. Returns the new handle, described in a
+    /// [`crate::Stat`]. args: dir, flags; data: path.
     OpenAt {
         /// A directory.
         dir: Handle,

@@ -32,13 +32,14 @@ pub mod layout;
 mod wire;
 
 pub use call::{
-    AbortKind, Access, Frame, Handle, LogLevel, Nr, OpenFlags, Request, TimesMask, Violation,
+    AbortKind, Access, Advice, Frame, Handle, LogLevel, Nr, OpenFlags, Request, TimesMask,
+    Violation,
 };
 pub use errno::Errno;
 pub use wire::{ClockSample, DirEntry, DirEntryHeader, FileKind, PollEntry, Stat, poll_events};
 
 /// Version of this contract. The host refuses a guest image that was built against another one.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// I/O port of the doorbell: `out DOORBELL_PORT, al` makes the host call that lies in the call window.
 ///

@@ -121,6 +121,7 @@ pub fn boot(workload: &Workload) -> Result<Booted, RunError> {
         program_name: workload.program_name.as_str().into(),
         args: workload.args.iter().map(|arg| arg.as_str().into()).collect(),
         env: workload.env.iter().map(|entry| entry.as_str().into()).collect(),
+        ..BootParams::default()
     };
     Ok(Booted(MicroVm::boot(&config, &image, &program, &params, host)?))
 }

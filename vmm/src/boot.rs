@@ -20,6 +20,10 @@ use crate::{Config, Error, Image, Program, descriptors};
 pub struct BootParams {
     /// What messages call the program: the file's name.
     pub program_name: Vec<u8>,
+    /// Where the program should think it is; empty if nobody said.
+    pub cwd: Vec<u8>,
+    /// What to call instead of the command's entry point, see [`BootInfo::invoke`]; empty for that.
+    pub invoke: Vec<u8>,
     /// Arguments, argument 0 first.
     pub args: Vec<Vec<u8>>,
     /// Environment, each `KEY=VALUE`.
@@ -195,6 +199,8 @@ fn place_boot_info(
     let mut info = BootInfo {
         header,
         program_name: &params.program_name,
+        cwd: &params.cwd,
+        invoke: &params.invoke,
         args: params.args.iter().map(Vec::as_slice).collect(),
         env: params.env.iter().map(Vec::as_slice).collect(),
         preopens: preopens.to_vec(),

@@ -6,7 +6,6 @@
 
 use std::time::Instant;
 
-use abi::boot::Preopen;
 use abi::{Errno, Frame, Nr, Request, layout};
 
 use crate::boot::{Granted, Machine};
@@ -43,8 +42,7 @@ impl MicroVm {
         host: Host,
     ) -> Result<Self, Error> {
         let start = Instant::now();
-        let preopens =
-            host.preopens().map(|(handle, guest_path)| Preopen { handle, guest_path }).collect();
+        let preopens = host.preopens().collect();
         let granted = Granted { flags: host.terminal_flags(), preopens, seed: seed()? };
         let machine = Machine::boot(*config, image, program, params, &granted)?;
         let now = Instant::now();

@@ -1,7 +1,8 @@
 //! How a request crosses: from a frame and a data area, and into them.
 
 use super::{
-    AbortKind, Access, Frame, Handle, LogLevel, Nr, OpenFlags, Request, TimesMask, Violation,
+    AbortKind, Access, Advice, Frame, Handle, LogLevel, Nr, OpenFlags, Request, TimesMask,
+    Violation,
 };
 use crate::layout;
 
@@ -76,6 +77,15 @@ impl<'a> Request<'a> {
                 mtime_ns: frame.args[3],
             },
             Nr::ReadDir => Self::ReadDir { handle: handle(0)?, cookie: frame.args[1] },
+            Nr::Allocate => {
+                Self::Allocate { handle: handle(0)?, offset: frame.args[1], len: frame.args[2] }
+            }
+            Nr::Advise => Self::Advise {
+                handle: handle(0)?,
+                offset: frame.args[1],
+                len: frame.args[2],
+                advice: Advice::from_wire(frame.args[3]).ok_or(bad)?,
+            },
             Nr::OpenAt => Self::OpenAt {
                 dir: handle(0)?,
                 flags: OpenFlags::from_wire(frame.args[1]).ok_or(bad)?,
@@ -160,6 +170,12 @@ impl<'a> Request<'a> {
             ),
             Self::ReadDir { handle, cookie } => {
                 (Nr::ReadDir, [wire(handle), cookie, 0, 0, 0, 0], &[], &[])
+            }
+            Self::Allocate { handle, offset, len } => {
+                (Nr::Allocate, [wire(handle), offset, len, 0, 0, 0], &[], &[])
+            }
+            Self::Advise { handle, offset, len, advice } => {
+                (Nr::Advise, [wire(handle), offset, len, advice as u64, 0, 0], &[], &[])
             }
             Self::OpenAt { dir, flags, path } => {
                 (Nr::OpenAt, [wire(dir), u64::from(flags.0), 0, 0, 0, 0], path, &[])

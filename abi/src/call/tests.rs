@@ -26,6 +26,8 @@ fn samples() -> vec::Vec<Request<'static>> {
         Request::SetSize { handle: dir, size: 9 },
         Request::SetTimes { handle: dir, mask, atime_ns: 10, mtime_ns: 11 },
         Request::ReadDir { handle: dir, cookie: 12 },
+        Request::Allocate { handle: dir, offset: 15, len: 16 },
+        Request::Advise { handle: dir, offset: 17, len: 18, advice: Advice::WillNeed },
         Request::OpenAt { dir, flags: OpenFlags::READ.with(OpenFlags::CREATE), path: PATH },
         Request::StatAt { dir, follow: true, path: PATH },
         Request::SetTimesAt { dir, follow: true, mask, atime_ns: 13, mtime_ns: 14, path: PATH },
@@ -115,6 +117,12 @@ fn decode_refuses_to_map_outside_the_map_area() {
             "{gva:#x}+{len:#x}"
         );
     }
+}
+
+#[test]
+fn decode_refuses_advice_without_a_meaning() {
+    let frame = Frame { nr: Nr::Advise as u32, args: [3, 0, 0, 6, 0, 0], ..Frame::default() };
+    assert_eq!(Request::decode(&frame, &[]), Err(Violation::BadArgument(Nr::Advise)));
 }
 
 #[test]

@@ -13,13 +13,14 @@ mod list;
 mod tests;
 
 use std::io::IoSlice;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 
-use abi::{APPEND, Errno, FileKind, OpenFlags, Stat, TimesMask};
+use abi::{APPEND, Advice, Errno, FileKind, OpenFlags, Stat, TimesMask};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, fcntl_setfl,
-    fdatasync, fstat, fsync, ftruncate, linkat, mkdirat, readlinkat, renameat, symlinkat, unlinkat,
-    utimensat,
+    Advice as OsAdvice, AtFlags, FallocateFlags, FileType, Mode, OFlags, Timespec, Timestamps,
+    UTIME_NOW, UTIME_OMIT, fadvise, fallocate, fcntl_setfl, fdatasync, fstat, fsync, ftruncate,
+    linkat, mkdirat, readlinkat, renameat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::{Errno as Os, ReadWriteFlags, pread, pwrite, pwritev2};
 
@@ -110,6 +111,51 @@ pub(super) fn set_size(object: &Object, size: u64) -> Result<Answer, Errno> {
         return Err(Errno::BadHandle);
     }
     ftruncate(object.fd(), position(size)?).map_err(refusal)?;
+    Ok(Answer::DONE)
+}
+
+/// Reserves room for a part of a file, which grows to hold it.
+///
+/// # Errors
+///
+/// [`Errno::NotSeekable`] for a stream, [`Errno::Invalid`] for no bytes.
+pub(super) fn allocate(object: &Object, offset: u64, len: u64) -> Result<Answer, Errno> {
+    match object.role {
+        Role::File => object.check_changeable()?,
+        Role::Stream { .. } => return Err(Errno::NotSeekable),
+        Role::Directory | Role::Name => return Err(Errno::BadHandle),
+    }
+    let (offset, len) = (position(offset)?, position(len)?);
+    fallocate(object.fd(), FallocateFlags::empty(), offset, len).map_err(refusal)?;
+    Ok(Answer::DONE)
+}
+
+/// Tells the page cache how a part of a file will be used.
+///
+/// # Errors
+///
+/// [`Errno::NotSeekable`] for a stream, [`Errno::BadHandle`] for what has no content.
+pub(super) fn advise(
+    object: &Object,
+    offset: u64,
+    len: u64,
+    advice: Advice,
+) -> Result<Answer, Errno> {
+    match object.role {
+        Role::File => {}
+        Role::Stream { .. } => return Err(Errno::NotSeekable),
+        Role::Directory | Role::Name => return Err(Errno::BadHandle),
+    }
+    let advice = match advice {
+        Advice::Normal => OsAdvice::Normal,
+        Advice::Sequential => OsAdvice::Sequential,
+        Advice::Random => OsAdvice::Random,
+        Advice::WillNeed => OsAdvice::WillNeed,
+        Advice::DontNeed => OsAdvice::DontNeed,
+        Advice::NoReuse => OsAdvice::NoReuse,
+    };
+    let len = NonZeroU64::new(position(len)?);
+    fadvise(object.fd(), position(offset)?, len, advice).map_err(refusal)?;
     Ok(Answer::DONE)
 }
 

@@ -22,7 +22,7 @@ mod tests;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use abi::boot::boot_flags;
+use abi::boot::{Preopen, boot_flags};
 use abi::{Errno, Handle, Request, layout};
 use rustix::fs::{FileType, fstat};
 use rustix::termios::isatty;
@@ -40,7 +40,7 @@ pub use self::stdio::Stdio;
 #[derive(Debug)]
 pub struct Host {
     handles: Handles,
-    preopens: Vec<(Handle, Vec<u8>)>,
+    preopens: Vec<(Handle, DirAccess, Vec<u8>)>,
     terminal_flags: u32,
 }
 
@@ -165,13 +165,17 @@ impl Host {
             write: false,
             volume,
         })?;
-        self.preopens.push((handle, guest_path));
+        self.preopens.push((handle, access, guest_path));
         Ok(handle)
     }
 
-    /// The preopened directories that are open: handle and guest path, in the order they were added.
-    pub fn preopens(&self) -> impl Iterator<Item = (Handle, &[u8])> {
-        self.preopens.iter().map(|(handle, guest_path)| (*handle, guest_path.as_slice()))
+    /// The preopened directories that are open, in the order they were added.
+    pub fn preopens(&self) -> impl Iterator<Item = Preopen<'_>> {
+        self.preopens.iter().map(|(handle, access, guest_path)| Preopen {
+            handle: *handle,
+            writable: *access == DirAccess::ReadWrite,
+            guest_path,
+        })
     }
 
     /// Which standard streams are terminals: [`boot_flags`].
@@ -220,7 +224,13 @@ impl Host {
             Request::ReadDir { handle, cookie } => {
                 fs::list(handles.directory(handle)?, cookie, reply)
             }
-            Request::OpenAt { dir, flags, path } => self.open_at(dir, flags, path),
+            Request::Allocate { handle, offset, len } => {
+                fs::allocate(handles.writable(handle)?, offset, len)
+            }
+            Request::Advise { handle, offset, len, advice } => {
+                fs::advise(handles.get(handle)?, offset, len, advice)
+            }
+            Request::OpenAt { dir, flags, path } => self.open_at(dir, flags, path, reply),
             Request::StatAt { dir, follow, path } => {
                 fs::stat_at(handles.directory(dir)?, follow, path, reply)
             }
@@ -263,7 +273,7 @@ impl Host {
 
     fn close(&mut self, handle: Handle) -> Result<Answer, Errno> {
         self.handles.close(handle)?;
-        self.preopens.retain(|(preopen, _)| *preopen != handle);
+        self.preopens.retain(|(preopen, ..)| *preopen != handle);
         Ok(Answer::DONE)
     }
 
@@ -272,12 +282,14 @@ impl Host {
         dir: Handle,
         flags: abi::OpenFlags,
         path: &[u8],
+        reply: &mut [u8],
     ) -> Result<Answer, Errno> {
         let dir = self.handles.directory(dir)?;
         self.handles.check_room()?;
         let object = fs::open_at(dir, flags, path)?;
+        let described = fs::stat(&object, reply)?;
         let handle = self.handles.insert(object)?;
-        Ok(Answer { value: handle.0.into(), data_bytes: 0 })
+        Ok(Answer { value: handle.0.into(), ..described })
     }
 }
 
