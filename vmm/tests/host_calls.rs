@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 
-use abi::boot::BootInfo;
+use abi::boot::{BootInfo, Preopen};
 use abi::{AbortKind, Access, Errno, Frame, Handle, LogLevel, Nr, Request, Violation, layout};
 use guest::{Guest, MAP, MIB, PAGE_FAULT, PRESENT, USER, WRITE, silent_host};
 use vmm::host::{Host, Stdio};
@@ -154,6 +154,8 @@ fn the_guest_is_told_what_it_was_given() {
         program_name: b"app.wasm".to_vec(),
         args: vec![b"app".to_vec(), b"--flag".to_vec()],
         env: vec![b"K=V".to_vec()],
+        cwd: b"/data/below".to_vec(),
+        invoke: b"add(1, 2)".to_vec(),
     };
     let image = Image::parse(&guest.elf()).unwrap();
     let program = Program::from_bytes(b"program").unwrap();
@@ -169,8 +171,9 @@ fn the_guest_is_told_what_it_was_given() {
     assert!((3 * MIB..4 * MIB).contains(&info.header.memory_bytes));
     assert_eq!((info.program_name, info.args), (&b"app.wasm"[..], vec![&b"app"[..], b"--flag"]));
     assert_eq!(info.env, [b"K=V"]);
-    let preopens: Vec<_> = info.preopens.iter().map(|p| p.guest_path).collect();
-    assert_eq!(preopens, [b"/data"]);
+    assert_eq!((info.cwd, info.invoke), (&b"/data/below"[..], &b"add(1, 2)"[..]));
+    let data = Preopen { handle: Handle(3), writable: true, guest_path: b"/data" };
+    assert_eq!(info.preopens, [data]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio as Pipe};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use abi::boot::Preopen;
 use abi::layout::CALL_DATA_BYTES;
 use abi::{
     ClockSample, Errno, FOREVER, FileKind, Handle, OpenFlags, PollEntry, Request, Stat, TimesMask,
@@ -96,8 +97,19 @@ impl Guest {
         path: impl AsRef<[u8]>,
         flags: OpenFlags,
     ) -> Result<Handle, Errno> {
-        let handle = self.call(Request::OpenAt { dir, flags, path: path.as_ref() })?;
-        Ok(Handle(u32::try_from(handle).expect("a handle")))
+        self.open_described(dir, path, flags).map(|(handle, _)| handle)
+    }
+
+    /// Opens and returns what the answer says of the object, too.
+    pub(super) fn open_described(
+        &mut self,
+        dir: Handle,
+        path: impl AsRef<[u8]>,
+        flags: OpenFlags,
+    ) -> Result<(Handle, Stat), Errno> {
+        let (value, data) = self.ask(Request::OpenAt { dir, flags, path: path.as_ref() })?;
+        let handle = Handle(u32::try_from(value).expect("a handle"));
+        Ok((handle, Stat::read_from_bytes(&data).expect("a whole Stat")))
     }
 
     pub(super) fn create(&mut self, path: impl AsRef<[u8]>) -> Handle {
@@ -493,15 +505,16 @@ fn a_closed_preopen_is_no_longer_listed() {
     let mut guest = Guest::new();
     assert_eq!(guest.call(Request::Close { handle: INSIDE }), Ok(0));
     assert_eq!(guest.stat_at(INSIDE, ".", true), Err(Errno::BadHandle));
-    let preopens: Vec<_> = guest.host.preopens().collect();
-    assert_eq!(preopens, [(READ_ONLY, &b"/etc"[..])]);
+    let read_only = Preopen { handle: READ_ONLY, writable: false, guest_path: b"/etc" };
+    assert_eq!(guest.host.preopens().collect::<Vec<_>>(), [read_only]);
 }
 
 #[test]
-fn preopens_are_listed_with_their_paths() {
+fn preopens_are_listed_with_their_paths_and_access() {
     let guest = Guest::new();
-    let preopens: Vec<_> = guest.host.preopens().collect();
-    assert_eq!(preopens, [(INSIDE, &b"/data"[..]), (READ_ONLY, &b"/etc"[..])]);
+    let inside = Preopen { handle: INSIDE, writable: true, guest_path: b"/data" };
+    let read_only = Preopen { handle: READ_ONLY, writable: false, guest_path: b"/etc" };
+    assert_eq!(guest.host.preopens().collect::<Vec<_>>(), [inside, read_only]);
 }
 
 #[test]
@@ -766,6 +779,8 @@ impl Random {
             Request::SetSize { handle, size: offset },
             Request::SetTimes { handle, mask, atime_ns, mtime_ns },
             Request::ReadDir { handle, cookie: offset },
+            Request::Allocate { handle, offset, len: atime_ns % (1 << 20) },
+            Request::Advise { handle, offset, len: mtime_ns, advice: abi::Advice::WillNeed },
             Request::OpenAt { dir, flags: OpenFlags(open), path },
             Request::StatAt { dir, follow, path },
             Request::SetTimesAt { dir, follow, mask, atime_ns, mtime_ns, path },
