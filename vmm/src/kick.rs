@@ -2,19 +2,15 @@
 //!
 //! A flag says that the run shall end, and a signal gets the vCPU thread out of the guest or out of a
 //! system call. A signal that arrives just before KVM_RUN or the system call would be lost, so it is sent
-//! again every millisecond until the run has left. The signal is `SIGRTMIN`; its handler does
-//! nothing and has no `SA_RESTART`, so a blocked call returns `EINTR`.
-#![expect(unsafe_code, reason = "signals are set up and sent by system calls")]
-// UNSAFETY: there is no safe interface in our libraries for a signal handler and for a signal to a thread.
+//! again every millisecond until the run has left. The signal is `SIGRTMIN`.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::thread::Pid;
 
-use crate::Error;
+use crate::{Error, signal};
 
 /// How long one signal may take before the next is sent.
 const REPEAT_AFTER: Duration = Duration::from_millis(1);
@@ -44,7 +40,7 @@ impl Kick {
                 return;
             }
             // The lock is held: the run cannot leave, so the thread is still the one that was entered.
-            send(id);
+            signal::send(id, libc::SIGRTMIN());
             let wait = self.0.left.wait_timeout(thread, REPEAT_AFTER);
             thread = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -84,34 +80,12 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// Sends the signal to a thread of this process.
-fn send(thread: Pid) {
-    let process = rustix::process::getpid().as_raw_nonzero().get();
-    // SAFETY: `tgkill` takes three numbers. The signal has a handler: `enter` has installed it before the
-    // thread's number was to be had. A failure means that the thread is gone, and with it the run.
-    let _ = unsafe { libc::tgkill(process, thread.as_raw_nonzero().get(), libc::SIGRTMIN()) };
-}
-
 /// Installs the handler for the process and lets this thread receive the signal.
 fn accept_signal() -> Result<(), Error> {
-    extern "C" fn do_nothing(_: libc::c_int) {}
     let signal = libc::SIGRTMIN();
-    // SAFETY: `sigaction` and `sigset_t` are plain C structs for which all zero is a valid value; the
-    // handler touches nothing, so it is safe at any moment; every pointer is to a live local or null.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = do_nothing as extern "C" fn(libc::c_int) as usize;
-        if libc::sigaction(signal, &raw const action, std::ptr::null_mut()) != 0 {
-            return Err(Error::Signal { signal, source: io::Error::last_os_error() });
-        }
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, signal);
-        match libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) {
-            0 => Ok(()),
-            code => Err(Error::Signal { signal, source: io::Error::from_raw_os_error(code) }),
-        }
-    }
+    signal::catch(signal)
+        .and_then(|()| signal::unblock(signal))
+        .map_err(|source| Error::Signal { signal, source })
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ mod memory;
 mod microvm;
 mod paging;
 mod program;
+mod signal;
 
 pub use boot::BootParams;
 pub use config::{Config, MEMORY_BYTES_MIN};

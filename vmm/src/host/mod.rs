@@ -31,6 +31,7 @@ use zerocopy::{Immutable, IntoBytes};
 pub use self::handles::DirAccess;
 use self::handles::{Handles, Object, Role};
 pub use self::stdio::Stdio;
+use crate::signal;
 
 /// Everything one guest was granted, and the calls that use it.
 ///
@@ -97,6 +98,9 @@ pub enum Error {
         /// The path.
         guest_path: String,
     },
+    /// The signal for a file that gets too large would end the process.
+    #[error("catch SIGXFSZ")]
+    CatchSignal(#[source] io::Error),
     /// More was to be granted than the table holds.
     #[error("a guest has at most {limit} handles here; see the limit of open files (ulimit -n)")]
     TooManyHandles {
@@ -108,10 +112,14 @@ pub enum Error {
 impl Host {
     /// A host that grants `stdio` and nothing else.
     ///
+    /// From then on the process survives `SIGXFSZ`, unless it has chosen something else for it: a guest
+    /// that reaches the limit of file sizes (`RLIMIT_FSIZE`) gets [`Errno::FileTooLarge`].
+    ///
     /// # Errors
     ///
-    /// [`Error::InspectStdio`], and [`Error::TooManyHandles`] if the process may hardly open a file.
+    /// [`Error::CatchSignal`], [`Error::InspectStdio`], and [`Error::TooManyHandles`] if the process may hardly open a file.
     pub fn new(stdio: Stdio) -> Result<Self, Error> {
+        signal::catch_unless_handled(libc::SIGXFSZ).map_err(Error::CatchSignal)?;
         let mut host = Self { handles: Handles::new(), preopens: Vec::new(), terminal_flags: 0 };
         let streams = [
             (Handle::STDIN, stdio.stdin, boot_flags::STDIN_IS_TERMINAL),

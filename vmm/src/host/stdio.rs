@@ -8,8 +8,8 @@
 //! A file that serves as a standard stream (`< file`, `> file`, `>> file`) is read and written at the
 //! descriptor's own position, which it shares with whoever else has it, and never waits.
 //!
-//! The process has to ignore `SIGPIPE` (Rust's runtime does) and `SIGXFSZ`: a gone reader and a file
-//! limit are then [`Errno::BrokenPipe`] and [`Errno::FileTooLarge`] instead of the end of the VMM.
+//! The process has to ignore `SIGPIPE`, as Rust's runtime does: a gone reader is then
+//! [`Errno::BrokenPipe`] instead of the end of the VMM.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
