@@ -9,9 +9,11 @@
 
 mod child;
 mod inspect;
+mod proposal;
 mod refusal;
 
-use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
+use wasmtime::wasmparser::{BinaryReaderError, Validator, WasmFeatures};
+use wasmtime::{Collector, Config, Engine, OptLevel, WasmBacktraceDetails};
 
 pub(crate) use child::WALL_TIME_MAX;
 pub use child::{CHILD_SUBCOMMAND, CompileError, Compiler, child_main};
@@ -37,18 +39,12 @@ fn config() -> Config {
         .native_unwind_info(false)
         // Not from the environment, which is what the default does.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        // The guest is built without the collector, so without these.
-        .gc_support(false)
-        .wasm_gc(false)
+        // The copying collector is the one that needs no more of a system than memory.
+        .gc_support(true)
+        .collector(Collector::Copying)
         .concurrency_support(false)
-        .wasm_simd(true)
-        .wasm_relaxed_simd(true)
-        .wasm_bulk_memory(true)
-        .wasm_multi_value(true)
-        .wasm_multi_memory(true)
-        .wasm_memory64(true)
-        .wasm_tail_call(true)
-        .wasm_extended_const(true)
+        .wasm_features(WasmFeatures::all(), false)
+        .wasm_features(proposal::on(), true)
         .cranelift_opt_level(OptLevel::Speed);
     config
 }
@@ -61,7 +57,19 @@ fn config() -> Config {
 pub fn compile(wasm: &[u8]) -> Result<Vec<u8>, Refusal> {
     inspect::inspect(wasm)?;
     let engine = Engine::new(&config()).map_err(|error| Refusal::uncompilable(&error))?;
-    engine.precompile_component(wasm).map_err(|error| Refusal::from_compiler(&error))
+    engine.precompile_component(wasm).map_err(|error| from_compiler(wasm, &error))
+}
+
+/// Why Wasmtime does not compile `wasm`. Of an error in a function its compiler tells only a sentence:
+/// the validator, asked again, tells the proposal and the place.
+fn from_compiler(wasm: &[u8], error: &wasmtime::Error) -> Refusal {
+    if let Some(invalid) = error.chain().find_map(|it| it.downcast_ref::<BinaryReaderError>()) {
+        return Refusal::invalid(invalid);
+    }
+    match Validator::new_with_features(proposal::on()).validate_all(wasm) {
+        Err(invalid) => Refusal::invalid(&invalid),
+        Ok(_) => Refusal::uncompilable(error),
+    }
 }
 
 /// Everything that the compiler's output depends on beside its input: Wasmtime's version, the settings,
@@ -76,7 +84,7 @@ pub(crate) fn settings() -> Result<Vec<u8>, Refusal> {
     // No threads for this.
     config.parallel_compilation(false);
     let engine = Engine::new(&config).map_err(|error| Refusal::uncompilable(&error))?;
-    engine.precompile_component(EMPTY_COMPONENT).map_err(|error| Refusal::from_compiler(&error))
+    engine.precompile_component(EMPTY_COMPONENT).map_err(|error| Refusal::uncompilable(&error))
 }
 
 #[cfg(test)]

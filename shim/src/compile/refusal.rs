@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::wasmparser::BinaryReaderError;
 
 use super::inspect::{WASI_PATCH_MAX, provided_packages};
+use super::proposal::{self, Proposal};
 
 /// Why a file is not compiled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -67,6 +68,18 @@ pub enum Refusal {
         /// The import.
         name: String,
     },
+    /// It needs a proposal that is off.
+    #[error(
+        "uses the WebAssembly proposal {name}, which guests do not have: {advice} (at byte {offset:#x})"
+    )]
+    Proposal {
+        /// The proposal.
+        name: String,
+        /// What to do.
+        advice: String,
+        /// Where in the file.
+        offset: u64,
+    },
     /// Wasmtime does not compile it for another reason.
     #[error("cannot be compiled: {reason}")]
     Uncompilable {
@@ -86,17 +99,14 @@ pub enum Refusal {
 impl Refusal {
     /// What Wasmtime says about the file's bytes.
     pub(super) fn invalid(error: &BinaryReaderError) -> Self {
-        Self::Invalid {
-            reason: one_line(&format_args!("{}", error.message())),
-            offset: error.offset().try_into().unwrap_or(u64::MAX),
-        }
-    }
-
-    /// What the compiler answered: the parser's reason and place where it gave one.
-    pub(super) fn from_compiler(error: &wasmtime::Error) -> Self {
-        match error.chain().find_map(|cause| cause.downcast_ref::<BinaryReaderError>()) {
-            Some(invalid) => Self::invalid(invalid),
-            None => Self::uncompilable(error),
+        let offset = error.offset().try_into().unwrap_or(u64::MAX);
+        match error.missing_wasm_feature().and_then(proposal::find) {
+            Some(Proposal { name, advice, .. }) => {
+                Self::Proposal { name: (*name).to_owned(), advice: (*advice).to_owned(), offset }
+            }
+            None => {
+                Self::Invalid { reason: one_line(&format_args!("{}", error.message())), offset }
+            }
         }
     }
 

@@ -137,13 +137,47 @@ fn a_component_with_any_bit_changed_is_compiled_or_refused_in_one_line() {
 }
 
 #[test]
-fn what_guests_are_built_without_is_refused() {
-    let shared = COMMAND.replace("(core module $m", "(core module $m (memory 1 1 shared)");
-    assert!(matches!(refusal(&binary(&shared)), Refusal::Invalid { .. }));
-    let exceptions = COMMAND.replace("(core module $m", "(core module $m (tag $t)");
-    assert!(matches!(refusal(&binary(&exceptions)), Refusal::Invalid { .. }));
-    let gc = COMMAND.replace("(core module $m", "(core module $m (type (struct))");
-    assert!(matches!(refusal(&binary(&gc)), Refusal::Invalid { .. }));
+fn each_proposal_that_is_off_is_named_with_what_to_do() {
+    let bodies = [
+        ("(memory 1 1 shared)", "threads"),
+        ("(memory 1) (func (drop (i32.atomic.load (i32.const 0))))", "threads"),
+        ("(func try catch_all end)", "legacy exception-handling"),
+        ("(type $f (func)) (type (cont $f))", "stack-switching"),
+        (
+            "(func (param i64 i64 i64 i64) (result i64 i64) \
+              (i64.add128 (local.get 0) (local.get 1) (local.get 2) (local.get 3)))",
+            "wide-arithmetic",
+        ),
+        ("(memory 1 (pagesize 1))", "custom-page-sizes"),
+        ("(memory 1) (func (memory.discard (i32.const 0) (i32.const 0)))", "memory-control"),
+    ];
+    for (body, name) in bodies {
+        let module = format!("(core module $m {body}");
+        let component = refusal(&binary(&COMMAND.replace("(core module $m", &module)));
+        let Refusal::Proposal { name: named, .. } = &component else {
+            panic!("{body}: {component:?}")
+        };
+        assert!(named.starts_with(name), "{body}: {component}");
+        assert!(component.to_string().contains("build "), "{component}");
+    }
+}
+
+#[test]
+fn each_part_of_the_component_model_that_is_off_is_named() {
+    let bodies = [
+        ("(core func (canon task.cancel))", "component-model async"),
+        ("(type (stream u8))", "component-model async"),
+        ("(type (list u8 4))", "component-model fixed-length lists"),
+        ("(type (map string u8))", "component-model maps"),
+    ];
+    for (body, name) in bodies {
+        let text = COMMAND.replace("(core module $m", &format!("{body} (core module $m"));
+        let component = refusal(&binary(&text));
+        let Refusal::Proposal { name: named, .. } = &component else {
+            panic!("{body}: {component:?}")
+        };
+        assert!(named.starts_with(name), "{body}: {component}");
+    }
 }
 
 #[test]
@@ -154,6 +188,11 @@ fn what_guests_can_run_is_compiled() {
         "(func $t return_call $t)",
         "(func (param v128 v128) (result v128) local.get 0 local.get 1 i8x16.relaxed_swizzle)",
         "(memory 1) (func i32.const 0 i32.const 0 i32.const 0 memory.copy)",
+        "(tag $t) (func (block $b (try_table (catch_all $b) (throw $t))))",
+        "(type $s (struct (field (mut i32)))) (func (drop (struct.new $s (i32.const 1))))",
+        "(type $f (func)) (func $g) (elem declare func $g) (func (call_ref $f (ref.func $g)))",
+        "(global i32 (i32.add (i32.const 1) (i32.const 2)))",
+        "(table 1 externref) (func (param externref) (table.set 0 (i32.const 0) (local.get 0)))",
     ];
     for body in bodies {
         compile(&binary(&COMMAND.replace("(core module $m", &format!("(core module $m {body}"))))
