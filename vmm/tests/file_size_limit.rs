@@ -1,5 +1,4 @@
 //! The limit of file sizes, alone in its process: the limit is the process's.
-#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;

@@ -9,10 +9,10 @@ use abi::{Handle, OpenFlags, Request, TimesMask};
 use super::{Guest, INSIDE, OUTSIDE_TEXT, READ_ONLY};
 
 /// SplitMix64: the same sequence for the same seed.
-struct Random(u64);
+pub(in crate::host) struct Random(pub(in crate::host) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(in crate::host) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -17,6 +17,7 @@ use rustix::pipe::pipe;
 use tempfile::TempDir;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
+pub(super) use self::hostile::Random;
 use super::{DirAccess, Host, Stdio};
 
 /// A host with one writable and one read-only preopen, and something outside of both.

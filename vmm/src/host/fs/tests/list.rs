@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use abi::layout::CALL_DATA_BYTES;
-use abi::{DirEntry, Errno, FileKind, Request};
+use abi::{DirEntry, Errno, FileKind, Handle, Request};
+use tempfile::TempDir;
 
 use super::{CREATE, READ, WRITE};
-use crate::host::Answer;
-use crate::host::tests::{Guest, INSIDE};
+use crate::host::tests::{Guest, INSIDE, Random};
+use crate::host::{Answer, DirAccess};
 
 #[test]
 fn a_listing_tells_names_and_kinds_without_the_dots() {
@@ -46,18 +48,73 @@ fn a_removed_directory_lists_nothing() {
     assert_eq!(create, Err(Errno::NotFound));
 }
 
+/// How many entries a directory is to cope with.
+const MANY: usize = 100_000;
+
+/// Makes [`MANY`] empty files in `dir`, named by their number.
+fn fill(dir: &Path) {
+    for number in 0..MANY {
+        fs::File::create(dir.join(number.to_string())).expect("create");
+    }
+}
+
+/// A temporary directory below `parent` with [`MANY`] files, opened by the guest.
+fn many(guest: &mut Guest, parent: &Path) -> (TempDir, Handle) {
+    let dir = TempDir::new_in(parent).expect("temporary directory");
+    fill(dir.path());
+    let fd = fs::File::open(dir.path()).expect("open").into();
+    let handle = guest.host.preopen(fd, "/many", DirAccess::ReadWrite).expect("preopen");
+    (dir, handle)
+}
+
+/// The directories on which listings are tested: file systems number their entries in different ways.
+fn parents() -> [PathBuf; 2] {
+    [std::env::temp_dir(), PathBuf::from("/dev/shm")]
+}
+
 #[test]
 fn a_hundred_thousand_entries_are_listed_in_pages() {
-    const ENTRIES: usize = 100_000;
-    let mut guest = Guest::new();
-    for number in 0..ENTRIES {
-        fs::File::create(guest.inside(&format!("{number}"))).expect("create");
+    for parent in parents() {
+        let mut guest = Guest::new();
+        let (_dir, handle) = many(&mut guest, &parent);
+        let entries = guest.list(handle, CALL_DATA_BYTES);
+        assert_eq!(entries.len(), MANY, "{}", parent.display());
+        let names: BTreeSet<_> = entries.into_iter().map(|(name, _)| name).collect();
+        let expected = (0..MANY).map(|number| number.to_string().into_bytes());
+        assert_eq!(names, expected.collect(), "{}", parent.display());
     }
-    let entries = guest.list(INSIDE, CALL_DATA_BYTES);
-    assert_eq!(entries.len(), ENTRIES);
-    let names: BTreeSet<_> = entries.into_iter().map(|(name, _)| name).collect();
-    let expected = (0..ENTRIES).map(|number| number.to_string().into_bytes());
-    assert_eq!(names, expected.collect());
+}
+
+#[test]
+fn entries_that_stay_are_listed_once_while_others_are_removed() {
+    for parent in parents() {
+        let mut guest = Guest::new();
+        let (dir, handle) = many(&mut guest, &parent);
+        let (mut stay, mut cookie, mut reply) = (Vec::new(), 0, vec![0; 8 << 10]);
+        let mut random = Random(7);
+        loop {
+            let page = guest.page(handle, cookie, &mut reply).expect("list");
+            let Some((_, next, _)) = page.last() else { break };
+            cookie = *next;
+            for (name, _, _) in page {
+                let number: usize = str::from_utf8(&name).expect("digits").parse().expect("number");
+                // Odd ones go: what was listed, and at random what may yet be.
+                if number % 2 == 0 {
+                    stay.push(number);
+                    let other = usize::try_from(random.next()).expect("64 bits") % MANY | 1;
+                    let _ = fs::remove_file(dir.path().join(other.to_string()));
+                } else {
+                    let (directory, path) = (false, name.as_slice());
+                    let unlink = Request::UnlinkAt { dir: handle, directory, path };
+                    let removed = guest.call(unlink);
+                    assert!(matches!(removed, Ok(0) | Err(Errno::NotFound)), "{removed:?}");
+                }
+            }
+        }
+        stay.sort_unstable();
+        let expected: Vec<_> = (0..MANY).step_by(2).collect();
+        assert!(stay == expected, "{} of {} that stay", stay.len(), expected.len());
+    }
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use abi::{Errno, OpenFlags, Request, TimesMask};
+use abi::{Errno, FileKind, Handle, OpenFlags, Request, TimesMask};
 
-use super::{CREATE, READ, WRITE};
+use super::{CREATE, FOLLOW, READ, WRITE};
 use crate::host::fs::DSYNC;
-use crate::host::tests::{Guest, INSIDE};
+use crate::host::tests::{Guest, INSIDE, READ_ONLY};
 
 #[test]
 fn a_file_is_created_written_and_read_back() {
@@ -132,4 +132,43 @@ fn a_regular_file_is_opened_to_block() {
     let object = guest.host.handles.get(file).expect("open");
     let flags = rustix::fs::fcntl_getfl(object.fd()).expect("flags");
     assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
+}
+
+#[test]
+fn an_opened_object_is_described() {
+    let mut guest = Guest::new();
+    guest.write_inside("file", "text");
+    guest.mkdir("dir").expect("mkdir");
+    guest.symlink("file", "link").expect("symlink");
+    guest.fifo("fifo");
+    let name_only = OpenFlags::default();
+    let cases = [
+        ("file", READ, FileKind::RegularFile, 4),
+        ("file", WRITE, FileKind::RegularFile, 4),
+        ("file", name_only, FileKind::RegularFile, 4),
+        ("link", READ.with(FOLLOW), FileKind::RegularFile, 4),
+        ("link", name_only, FileKind::SymbolicLink, 4),
+        ("dir", READ, FileKind::Directory, guest.stat_at(INSIDE, "dir", true).expect("stat").size),
+        ("fifo", READ, FileKind::Fifo, 0),
+        ("fifo", name_only, FileKind::Fifo, 0),
+        ("new", WRITE.with(CREATE), FileKind::RegularFile, 0),
+        ("file", WRITE.with(OpenFlags::TRUNCATE), FileKind::RegularFile, 0),
+    ];
+    for (path, flags, kind, size) in cases {
+        let (handle, described) = guest.open_described(INSIDE, path, flags).expect(path);
+        assert_eq!(FileKind::from_wire(described.kind), kind, "{path}");
+        assert_eq!(described.size, size, "{path}");
+        assert_eq!(guest.stat(handle), Ok(described), "{path}");
+        let follow = flags.contains(FOLLOW);
+        assert_eq!(guest.stat_at(INSIDE, path, follow), Ok(described), "{path}");
+    }
+}
+
+#[test]
+fn an_opened_object_whose_description_does_not_fit_is_closed_again() {
+    let mut guest = Guest::new();
+    guest.write_inside("file", "");
+    let request = Request::OpenAt { dir: INSIDE, flags: READ, path: b"file" };
+    assert_eq!(guest.host.call(request, &mut [0; 63]), Err(Errno::TooBig));
+    assert_eq!(guest.open(INSIDE, "file", READ), Ok(Handle(READ_ONLY.0 + 1)), "the next number");
 }

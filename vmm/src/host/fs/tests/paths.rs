@@ -156,10 +156,45 @@ fn a_link_within_the_directory_is_followed_if_asked() {
 #[test]
 fn links_in_a_circle_are_a_loop() {
     let mut guest = Guest::new();
-    guest.symlink("b", "a").expect("symlink");
-    guest.symlink("a", "b").expect("symlink");
-    assert_eq!(guest.stat_at(INSIDE, "a", true), Err(Errno::Loop));
-    assert_eq!(guest.link("a", "c", true), Err(Errno::Loop));
+    guest.write_inside("file", "");
+    guest.mkdir("dir").expect("mkdir");
+    for (target, link) in [("itself", "itself"), ("b", "a"), ("dir/../a", "b"), ("c/..", "c")] {
+        guest.symlink(target, link).expect("symlink");
+    }
+    for link in ["itself", "a", "b", "c"] {
+        assert_eq!(guest.stat_at(INSIDE, link, true), Err(Errno::Loop), "{link}");
+        assert_eq!(guest.set_times_at(link, true, 0), Err(Errno::Loop), "{link}");
+        assert_eq!(guest.link(link, "other", true), Err(Errno::Loop), "{link}");
+        for flags in [OpenFlags::default(), READ, WRITE, WRITE.with(CREATE)] {
+            let open = guest.open(INSIDE, link, flags.with(FOLLOW));
+            assert_eq!(open, Err(Errno::Loop), "{link} {flags:?}");
+        }
+        // As a directory on the way no call gets past it.
+        let below = format!("{link}/below");
+        for request in every_path_call(below.as_bytes()) {
+            assert_eq!(guest.ask(request).err(), Some(Errno::Loop), "{request:?}");
+        }
+        // The link itself is a name as any other.
+        assert_eq!(guest.rename(link, "moved"), Ok(0), "{link}");
+        assert_eq!(guest.rename("moved", link), Ok(0), "{link}");
+    }
+    for link in ["itself", "a", "b", "c"] {
+        assert_eq!(guest.unlink(link), Ok(0), "{link}");
+    }
+}
+
+#[test]
+fn a_chain_of_links_as_long_as_the_kernel_follows_is_followed() {
+    let mut guest = Guest::new();
+    guest.write_inside("0", "end");
+    for number in 1..=41 {
+        guest.symlink(&format!("{}", number - 1), &format!("{number}")).expect("symlink");
+    }
+    let file = guest.open(INSIDE, "40", READ.with(FOLLOW)).expect("open");
+    assert_eq!(guest.read(file, 0), Ok(b"end".to_vec()));
+    assert_eq!(guest.open(INSIDE, "41", READ.with(FOLLOW)), Err(Errno::Loop));
+    assert_eq!(guest.link("39", "hard", true), Ok(0));
+    assert_eq!(guest.link("41", "harder", true), Err(Errno::Loop));
 }
 
 #[test]
@@ -327,12 +362,37 @@ fn every_path_call_needs_a_directory() {
 #[test]
 fn names_need_not_be_utf8() {
     let mut guest = Guest::new();
-    let name = b"\xff\xfe";
-    let file = guest.create(name);
-    guest.write(file, 0, b"text").expect("write");
-    let path = guest.root.path().join("inside").join(OsStr::from_bytes(name));
-    assert_eq!(fs::read(path).expect("read"), b"text");
-    assert_eq!(guest.list(INSIDE, 4096), [(name.to_vec(), FileKind::RegularFile)]);
-    guest.call(Request::SymlinkAt { dir: INSIDE, target: name, path: b"link" }).expect("symlink");
-    assert_eq!(guest.read_link(INSIDE, "link"), Ok(name.to_vec()));
+    // Not UTF-8, an overlong form, a lone surrogate, control characters, Latin-1, a newline.
+    let names: [&[u8]; 6] =
+        [b"\xff\xfe", b"\xc0\xaf", b"\xed\xa0\x80", b"\x01\x7f", b"caf\xe9", b"two\nlines"];
+    for name in names {
+        let file = guest.create(name);
+        guest.write(file, 0, b"text").expect("write");
+        let path = guest.root.path().join("inside").join(OsStr::from_bytes(name));
+        assert_eq!(fs::read(&path).expect("read"), b"text");
+        assert_eq!(guest.list(INSIDE, 4096), [(name.to_vec(), FileKind::RegularFile)]);
+        assert_eq!(guest.stat_at(INSIDE, name, false), guest.stat(file));
+
+        let dir = [name, b".dir"].concat();
+        let below = [&dir, b"/".as_slice(), name].concat();
+        guest.call(Request::MkdirAt { dir: INSIDE, path: &dir }).expect("mkdir");
+        let (from_dir, to_dir) = (INSIDE, INSIDE);
+        let link = Request::LinkAt { from_dir, to_dir, follow: true, from: name, to: &below };
+        assert_eq!(guest.call(link), Ok(0));
+        let rename = Request::RenameAt { from_dir, to_dir, from: &below, to: b"moved" };
+        assert_eq!(guest.call(rename), Ok(0));
+        let link = Request::SymlinkAt { dir: INSIDE, target: name, path: &below };
+        assert_eq!(guest.call(link), Ok(0));
+        assert_eq!(
+            guest.ask(Request::ReadLinkAt { dir: INSIDE, path: &below }),
+            Ok((name.len() as u64, name.to_vec()))
+        );
+        for (path, directory) in
+            [(below.as_slice(), false), (&dir, true), (b"moved", false), (name, false)]
+        {
+            assert_eq!(guest.call(Request::UnlinkAt { dir: INSIDE, directory, path }), Ok(0));
+        }
+        guest.call(Request::Close { handle: file }).expect("close");
+    }
+    assert_eq!(guest.list(INSIDE, 4096), []);
 }
