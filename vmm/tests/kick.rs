@@ -4,13 +4,15 @@
 mod guest;
 
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use abi::{FOREVER, Handle, PollEntry, Request, poll_events};
 use guest::{Guest, MIB, silent_host};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Action, tcflow};
 use vmm::host::{Host, Stdio};
 use vmm::{Exit, Fault, MicroVm};
 use zerocopy::IntoBytes;
@@ -20,9 +22,14 @@ const HANG: Duration = Duration::from_secs(20);
 
 /// Runs `vm`, stops it after a while, and prints how long that took.
 fn stop_after(vm: MicroVm, delay: Duration) -> Exit {
+    stop_when(vm, || thread::sleep(delay))
+}
+
+/// Runs `vm`, stops it when `wait` returns, and prints how long that took.
+fn stop_when(vm: MicroVm, wait: impl FnOnce()) -> Exit {
     let kick = vm.kick();
     let run = thread::spawn(move || vm.run().unwrap().0);
-    thread::sleep(delay);
+    wait();
     let start = Instant::now();
     kick.stop();
     let took = start.elapsed();
@@ -78,18 +85,76 @@ fn a_guest_that_waits_for_ever_is_stopped() {
     assert_eq!(stop_after(vm, Duration::from_millis(50)), Exit::Fault(Fault::Stopped));
 }
 
+/// A guest that writes to standard output over and over, whatever the answer; `wait`: and waits for room
+/// without end after each write.
+fn writer(stdout: OwnedFd, wait: bool) -> MicroVm {
+    let data = &[b'x'; 8192];
+    let mut guest = Guest::new().call(Request::Write { handle: Handle::STDOUT, offset: 0, data });
+    if wait {
+        let handle = Handle::STDOUT.0;
+        let entry = PollEntry { handle, events: poll_events::WRITE, ..PollEntry::default() };
+        guest = guest.call(Request::Poll { timeout_ns: FOREVER, entries: entry.as_bytes() });
+    }
+    let null = || OwnedFd::from(File::options().read(true).write(true).open("/dev/null").unwrap());
+    let stdio = Stdio { stdin: null(), stdout, stderr: null() };
+    guest.jump(guest::TEXT).boot(MIB, Host::new(stdio).unwrap())
+}
+
 #[test]
 fn a_guest_that_writes_to_a_full_pipe_is_stopped() {
     require_kvm!();
-    let (_reader, mut writer) = std::io::pipe().unwrap();
-    writer.write_all(&[0; 1 << 16]).unwrap();
-    let null = || OwnedFd::from(File::options().read(true).write(true).open("/dev/null").unwrap());
-    let stdio = Stdio { stdin: null(), stdout: writer.into(), stderr: null() };
-    let request = Request::Write { handle: Handle::STDOUT, offset: 0, data: b"more" };
-    // Writes over and over, whatever the answer.
-    let guest = Guest::new().call(request).code(&[0xe6, abi::DOORBELL_PORT, 0xeb, 0xfc]);
-    let vm = guest.boot(MIB, Host::new(stdio).unwrap());
-    assert_eq!(stop_after(vm, Duration::from_millis(50)), Exit::Fault(Fault::Stopped));
+    for wait in [false, true] {
+        let (reader, writer_end) = std::io::pipe().unwrap();
+        let start = Instant::now();
+        let full = || {
+            while rustix::io::ioctl_fionread(&reader).unwrap() < 1 << 16 {
+                assert!(start.elapsed() < HANG, "the pipe does not get full");
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        let exit = stop_when(writer(writer_end.into(), wait), full);
+        assert_eq!(exit, Exit::Fault(Fault::Stopped), "wait: {wait}");
+    }
+}
+
+/// A terminal: its screen, and the side of the program.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    unlockpt(&screen).unwrap();
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let program = ioctl_tiocgptpeer(&screen, flags).unwrap();
+    (screen, program)
+}
+
+#[test]
+fn a_guest_that_writes_to_a_terminal_whose_output_is_stopped_is_stopped() {
+    require_kvm!();
+    for wait in [false, true] {
+        let (_screen, program) = terminal();
+        tcflow(&program, Action::OOff).unwrap();
+        let exit = stop_after(writer(program, wait), Duration::from_millis(50));
+        assert_eq!(exit, Exit::Fault(Fault::Stopped), "wait: {wait}");
+    }
+}
+
+#[test]
+fn a_guest_that_writes_to_a_terminal_that_nobody_reads_is_stopped() {
+    require_kvm!();
+    for wait in [false, true] {
+        let (_screen, program) = terminal();
+        let exit = stop_after(writer(program, wait), Duration::from_millis(50));
+        assert_eq!(exit, Exit::Fault(Fault::Stopped), "wait: {wait}");
+    }
+}
+
+#[test]
+fn a_guest_that_writes_to_a_socket_that_nobody_reads_is_stopped() {
+    require_kvm!();
+    for wait in [false, true] {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let exit = stop_after(writer(ours.into(), wait), Duration::from_millis(50));
+        assert_eq!(exit, Exit::Fault(Fault::Stopped), "wait: {wait}");
+    }
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-fn null() -> OwnedFd {
+pub(super) fn null() -> OwnedFd {
     fs::File::options().read(true).write(true).open("/dev/null").expect("open /dev/null").into()
 }
 

@@ -1,15 +1,16 @@
 //! Standard streams: pipes, sockets, files, terminals.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio as Pipe};
 
 use abi::layout::CALL_DATA_BYTES;
 use abi::{Errno, FOREVER, FileKind, Handle, OpenFlags, Request, TimesMask, poll_events};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::pipe::pipe;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Action, tcflow};
 use tempfile::TempDir;
 
 use super::super::{Answer, Host, Stdio};
@@ -207,20 +208,60 @@ fn a_standard_stream_describes_what_it_is() {
 
 #[test]
 fn a_terminal_is_told_from_other_streams() {
-    let (_emulator, terminal) = terminal();
+    let (_keyboard, terminal) = terminal();
     let guest = Guest::with_stdio(null(), terminal);
     assert_eq!(guest.host.terminal_flags(), abi::boot::boot_flags::STDOUT_IS_TERMINAL);
 }
 
 #[test]
 fn a_terminal_gives_again_then_a_line() {
-    let (mut emulator, terminal) = terminal();
+    let (mut keyboard, terminal) = terminal();
     let mut guest = Guest::with_stdio(terminal, null());
     assert_eq!(guest.read(Handle::STDIN, 0), Err(Errno::Again));
-    emulator.type_line("line\n");
+    keyboard.write_all(b"li").expect("type");
+    assert_eq!(guest.read(Handle::STDIN, 0), Err(Errno::Again));
+    keyboard.write_all(b"ne\n").expect("type");
     let ready = guest.poll(&[(Handle::STDIN, poll_events::READ)], FOREVER);
     assert_eq!(ready, Ok(vec![poll_events::READ]));
     assert_eq!(guest.read(Handle::STDIN, 0), Ok(b"line\n".to_vec()));
+}
+
+#[test]
+fn a_terminal_whose_output_is_stopped_gives_again_until_it_goes_on() {
+    let (mut keyboard, terminal) = terminal();
+    let flow = terminal.try_clone().expect("duplicate");
+    let mut guest = Guest::with_stdio(null(), terminal);
+    tcflow(&flow, Action::OOff).expect("stop the output");
+    assert_eq!(guest.write(Handle::STDOUT, 0, b"text"), Err(Errno::Again));
+    assert_eq!(guest.poll(&[(Handle::STDOUT, poll_events::WRITE)], 0), Ok(vec![0]));
+    tcflow(&flow, Action::OOn).expect("go on");
+    let ready = guest.poll(&[(Handle::STDOUT, poll_events::WRITE)], FOREVER);
+    assert_eq!(ready, Ok(vec![poll_events::WRITE]));
+    assert_eq!(guest.write(Handle::STDOUT, 0, b"text"), Ok(4));
+    let mut screen = [0; 4];
+    keyboard.read_exact(&mut screen).expect("read the screen");
+    assert_eq!(&screen, b"text");
+}
+
+#[test]
+fn a_terminal_that_hangs_up_ends_reads_and_fails_writes() {
+    let (keyboard, terminal) = terminal();
+    let input = terminal.try_clone().expect("duplicate");
+    let mut guest = Guest::with_stdio(input, terminal);
+    drop(keyboard);
+    let both = [(Handle::STDIN, poll_events::READ), (Handle::STDOUT, poll_events::WRITE)];
+    let ready = vec![poll_events::READ, poll_events::WRITE];
+    assert_eq!(guest.poll(&both, FOREVER), Ok(ready));
+    let read = guest.read(Handle::STDIN, 0);
+    assert!(matches!(read.as_deref(), Ok([]) | Err(Errno::Io)), "{read:?}");
+    assert_eq!(guest.write(Handle::STDOUT, 0, b"text"), Err(Errno::Io));
+}
+
+#[test]
+fn a_device_without_room_says_so() {
+    let full = fs::File::options().write(true).open("/dev/full").expect("open /dev/full");
+    let mut guest = Guest::with_stdio(null(), full.into());
+    assert_eq!(guest.write(Handle::STDOUT, 0, b"text"), Err(Errno::NoSpace));
 }
 
 #[test]
@@ -230,35 +271,13 @@ fn the_streams_of_this_process_can_be_inherited() {
     assert_eq!(host.call(request, &mut []), Ok(Answer::DONE));
 }
 
-/// A terminal: what types on it, and the side of the program. It hangs up when the first is dropped.
-fn terminal() -> (Emulator, OwnedFd) {
-    let mut script = Command::new("script")
-        .args(["--quiet", "--command", "tty; exec sleep 60", "/dev/null"])
-        .stdin(Pipe::piped())
-        .stdout(Pipe::piped())
-        .spawn()
-        .expect("start script(1) of util-linux");
-    let mut name = String::new();
-    BufReader::new(script.stdout.as_mut().expect("piped")).read_line(&mut name).expect("read");
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let program = rustix::fs::open(name.trim(), flags, rustix::fs::Mode::empty());
-    (Emulator(script), program.expect("open the terminal"))
-}
-
-struct Emulator(Child);
-
-impl Emulator {
-    fn type_line(&mut self, line: &str) {
-        let keyboard = self.0.stdin.as_mut().expect("piped");
-        keyboard.write_all(line.as_bytes()).expect("type");
-    }
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        self.0.kill().expect("kill");
-        self.0.wait().expect("wait");
-    }
+/// A terminal: keyboard and screen, and the side of the program. It hangs up when the first is dropped.
+fn terminal() -> (fs::File, OwnedFd) {
+    let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("open a terminal");
+    unlockpt(&keyboard).expect("unlock the terminal");
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let program = ioctl_tiocgptpeer(&keyboard, flags).expect("open the program's side");
+    (keyboard.into(), program)
 }
 
 fn content(file: &fs::File) -> String {

@@ -99,9 +99,9 @@ fn entries_that_stay_are_listed_once_while_others_are_removed() {
             for (name, _, _) in page {
                 let number: usize = str::from_utf8(&name).expect("digits").parse().expect("number");
                 // Odd ones go: what was listed, and at random what may yet be.
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     stay.push(number);
-                    let other = usize::try_from(random.next()).expect("64 bits") % MANY | 1;
+                    let other = (usize::try_from(random.next()).expect("64 bits") % MANY) | 1;
                     let _ = fs::remove_file(dir.path().join(other.to_string()));
                 } else {
                     let (directory, path) = (false, name.as_slice());

@@ -2,6 +2,7 @@
 
 mod content;
 mod describe;
+mod gone;
 mod list;
 mod names;
 mod open;

@@ -14,7 +14,7 @@ use super::{CREATE, FOLLOW, READ, WRITE};
 use crate::host::tests::{Guest, INSIDE};
 
 /// Every call that takes a path, made with `path`.
-fn every_path_call(path: &[u8]) -> Vec<Request<'_>> {
+pub(super) fn every_path_call(path: &[u8]) -> Vec<Request<'_>> {
     let (dir, other) = (INSIDE, b"other".as_slice());
     let (mask, atime_ns, mtime_ns) = (TimesMask::MTIME, 0, 0);
     let mut requests = vec![
