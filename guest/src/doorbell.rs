@@ -11,40 +11,31 @@ use core::fmt::{self, Write};
 
 use abi::layout::{CALL_DATA, CALL_DATA_BYTES, CALL_FRAME};
 use abi::{AbortKind, Access, Errno, Frame, Request};
+use libos::HostCall;
 
 use crate::single::Single;
 
-/// Makes a host call whose answer is its number.
-///
-/// # Errors
-///
-/// What the host declined it with, or [`Errno::TooBig`] if the payload does not fit the window.
-pub(crate) fn call(request: &Request<'_>) -> Result<u64, Errno> {
-    call_with(request, |value, _| value)
-}
+/// The way of the library OS to the host.
+pub(crate) struct Doorbell;
 
-/// Makes a host call and gives its number and the data area to `read`.
-///
-/// # Errors
-///
-/// As [`call`].
-pub(crate) fn call_with<R>(
-    request: &Request<'_>,
-    read: impl FnOnce(u64, &[u8]) -> R,
-) -> Result<R, Errno> {
-    // SAFETY: the host has mapped CALL_DATA_BYTES of writable memory at CALL_DATA for this use alone;
-    // the borrow ends with this function, and no other is alive (module invariant).
-    let area = unsafe { core::slice::from_raw_parts_mut(CALL_DATA as *mut u8, CALL_DATA_BYTES) };
-    let frame = request.encode(area)?;
-    let value = ring(&frame)?;
-    Ok(read(value, area))
+impl HostCall for Doorbell {
+    fn call(&self, request: &Request<'_>, read: &mut dyn FnMut(u64, &[u8])) -> Result<(), Errno> {
+        // SAFETY: the host has mapped CALL_DATA_BYTES of writable memory at CALL_DATA for this use
+        // alone; the borrow ends with this function, and no other is alive (module invariant).
+        let area =
+            unsafe { core::slice::from_raw_parts_mut(CALL_DATA as *mut u8, CALL_DATA_BYTES) };
+        let frame = request.encode(area)?;
+        let value = ring(&frame)?;
+        read(value, area);
+        Ok(())
+    }
 }
 
 /// Makes a host call that has neither payload nor data in its answer.
 ///
 /// # Errors
 ///
-/// As [`call`].
+/// What the host declined it with.
 pub(crate) fn call_without_data(request: &Request<'_>) -> Result<u64, Errno> {
     ring(&request.encode(&mut [])?)
 }
@@ -75,7 +66,7 @@ static DECLINED_BYTES: Single<Option<u64>> = Single::new(None);
 pub(crate) fn last_call(request: &Request<'_>) -> ! {
     loop {
         // The host never answers these calls. Should it, there is nothing to do but to repeat it.
-        let _ = call(request);
+        let _ = Doorbell.call(request, &mut |_, _| ());
     }
 }
 

@@ -5,54 +5,47 @@
 #![expect(unsafe_code, reason = "runs machine code that the host compiled")]
 // UNSAFETY: Wasmtime cannot prove that the bytes are its own compiler's; the host vouches for them.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::Write;
 
 use abi::AbortKind;
 use abi::boot::BootInfo;
-use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, CustomCodeMemory, Engine, Error, Result, Store, Trap, WasmBacktrace};
+use libos::{Calls, Program};
+use wasmtime::component::Component;
+use wasmtime::{Collector, Config, CustomCodeMemory, Engine, Error, Module, Precompiled, Result};
 
-use crate::wasi::bindings::CommandPre;
-use crate::wasi::{self, Wasi};
-use crate::{doorbell, entry};
-
-/// Exit status of a program that trapped: 128 + SIGABRT, as a native program that aborts.
-const TRAP_STATUS: i32 = 134;
+use crate::doorbell::{self, Doorbell};
+use crate::entry;
 
 /// Runs the program and returns its exit status.
 pub(crate) fn run(boot: &BootInfo<'_>) -> i32 {
-    let name = String::from_utf8_lossy(boot.program_name).into_owned();
-    let command = match load(boot) {
-        Ok(command) => command,
+    let status = load(boot)
+        .and_then(|(engine, program)| libos::run(&engine, &program, boot, Calls::new(Doorbell)));
+    match status {
+        Ok(status) => status,
         Err(error) => refuse(&error),
-    };
-    let mut store = Store::new(command.engine(), Wasi::new(boot));
-    let instance = match command.instantiate(&mut store) {
-        Ok(instance) => instance,
-        // A start function may trap like any other.
-        Err(error) if error.is::<Trap>() => return report_trap(&store, &name, &error),
-        Err(error) => refuse(&error),
-    };
-    let status = match instance.wasi_cli_run().call_run(&mut store) {
-        Ok(Ok(())) => 0,
-        Ok(Err(())) => 1,
-        Err(error) => return report_trap(&store, &name, &error),
-    };
-    store.data().flush();
-    status
+    }
 }
 
-/// Loads and links the program.
-fn load(boot: &BootInfo<'_>) -> Result<CommandPre<Wasi>> {
+/// Loads the program.
+fn load(boot: &BootInfo<'_>) -> Result<(Engine, Program)> {
     let engine = Engine::new(&config())?;
+    let code = entry::program(boot.header.program_bytes);
     // SAFETY: the host has mapped its own compiler's output read-only for as long as this guest runs.
-    let component =
-        unsafe { Component::deserialize_raw(&engine, entry::program(boot.header.program_bytes))? };
-    let mut linker = Linker::new(&engine);
-    wasi::add_to_linker(&mut linker)?;
-    CommandPre::new(linker.instantiate_pre(&component)?)
+    let bytes = unsafe { code.as_ref() };
+    let program = match Engine::detect_precompiled(bytes) {
+        Some(Precompiled::Module) => {
+            // SAFETY: as above.
+            Program::Module(unsafe { Module::deserialize_raw(&engine, code)? })
+        }
+        // What is neither is refused with the reason.
+        Some(Precompiled::Component) | None => {
+            // SAFETY: as above.
+            Program::Component(unsafe { Component::deserialize_raw(&engine, code)? })
+        }
+    };
+    Ok((engine, program))
 }
 
 fn config() -> Config {
@@ -63,6 +56,10 @@ fn config() -> Config {
         .memory_guard_size(abi::engine::MEMORY_GUARD_BYTES)
         .memory_reservation_for_growth(abi::engine::MEMORY_GROWTH_RESERVATION_BYTES)
         .memory_init_cow(false)
+        .wasm_gc(true)
+        .wasm_function_references(true)
+        .wasm_exceptions(true)
+        .collector(Collector::Copying)
         .max_wasm_stack(abi::engine::WASM_STACK_BYTES)
         .with_custom_code_memory(Some(Arc::new(HostMapped)));
     // SAFETY: the host compiled for the CPU that runs this guest, with the features it offers to guests.
@@ -109,32 +106,4 @@ fn one_line(error: &Error) -> String {
         let _ = write!(line, "{cause}");
     }
     line.replace('\n', " ")
-}
-
-/// Tells what ended the program, with the wasm functions that were active, on standard error.
-fn report_trap(store: &Store<Wasi>, name: &str, error: &Error) -> i32 {
-    store.data().flush();
-    let mut text = String::new();
-    let reason = match error.downcast_ref::<Trap>() {
-        Some(trap) => trap.to_string(),
-        None => error.root_cause().to_string(),
-    };
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "hyperlight: {name}: {reason}");
-    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-        for (depth, frame) in backtrace.frames().iter().enumerate() {
-            let module = frame.module().name().unwrap_or("<module>");
-            let function = match frame.func_name() {
-                Some(function) => function.to_string(),
-                None => alloc::format!("<function {}>", frame.func_index()),
-            };
-            let _ = write!(text, "  {depth:>3}: {module}!{function}");
-            if let Some(offset) = frame.module_offset() {
-                let _ = write!(text, " (wasm {offset:#x})");
-            }
-            text.push('\n');
-        }
-    }
-    store.data().tell(&text);
-    TRAP_STATUS
 }

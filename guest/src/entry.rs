@@ -103,12 +103,6 @@ pub(crate) fn program(bytes: u64) -> core::ptr::NonNull<[u8]> {
     core::ptr::NonNull::slice_from_raw_parts(start, len)
 }
 
-/// Reads the time-stamp counter.
-pub(crate) fn tsc() -> u64 {
-    // SAFETY: CR4.TSD is clear, so ring 3 may read it (SDM vol. 2, RDTSC).
-    unsafe { core::arch::x86_64::_rdtsc() }
-}
-
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     match doorbell::memory_declined() {

@@ -12,7 +12,6 @@
 
 extern crate alloc;
 
-mod clock;
 mod doorbell;
 mod engine;
 mod entry;
@@ -20,7 +19,6 @@ mod heap;
 mod mem;
 mod platform;
 mod single;
-mod wasi;
 
 use abi::boot::BootInfo;
 use abi::{AbortKind, Request};

@@ -1,12 +1,9 @@
-//! wasi:random: ChaCha20 keyed by the seed of the boot information.
-//!
-//! Invariant: the secure and the insecure numbers come from streams of their own, so that what a program
-//! learns from the one tells nothing about the other.
+//! wasi:random: the guest's generators.
 
 use alloc::vec::Vec;
 
 use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::Rng;
 use wasmtime::{Error, Result};
 
 use super::Wasi;
@@ -14,21 +11,6 @@ use super::bindings::wasi::random::{insecure, insecure_seed, random};
 
 /// Most bytes of one call: the answer is built in the guest's heap before it is copied out.
 const BYTES_MAX: u64 = 16 << 20;
-
-/// Both generators.
-pub(super) struct Random {
-    secure: ChaCha20Rng,
-    insecure: ChaCha20Rng,
-}
-
-impl Random {
-    pub(super) fn new(seed: [u8; 32]) -> Self {
-        let mut secure = ChaCha20Rng::from_seed(seed);
-        let mut key = [0; 32];
-        secure.fill_bytes(&mut key);
-        Self { secure, insecure: ChaCha20Rng::from_seed(key) }
-    }
-}
 
 fn bytes(generator: &mut ChaCha20Rng, len: u64) -> Result<Vec<u8>> {
     let len = usize::try_from(len.min(BYTES_MAX + 1))?;
@@ -44,26 +26,27 @@ fn bytes(generator: &mut ChaCha20Rng, len: u64) -> Result<Vec<u8>> {
 
 impl random::Host for Wasi {
     fn get_random_bytes(&mut self, len: u64) -> Result<Vec<u8>> {
-        bytes(&mut self.random.secure, len)
+        bytes(&mut self.process.random.secure, len)
     }
 
     fn get_random_u64(&mut self) -> Result<u64> {
-        Ok(self.random.secure.next_u64())
+        Ok(self.process.random.secure.next_u64())
     }
 }
 
 impl insecure::Host for Wasi {
     fn get_insecure_random_bytes(&mut self, len: u64) -> Result<Vec<u8>> {
-        bytes(&mut self.random.insecure, len)
+        bytes(&mut self.process.random.insecure, len)
     }
 
     fn get_insecure_random_u64(&mut self) -> Result<u64> {
-        Ok(self.random.insecure.next_u64())
+        Ok(self.process.random.insecure.next_u64())
     }
 }
 
 impl insecure_seed::Host for Wasi {
     fn insecure_seed(&mut self) -> Result<(u64, u64)> {
-        Ok((self.random.insecure.next_u64(), self.random.insecure.next_u64()))
+        let insecure = &mut self.process.random.insecure;
+        Ok((insecure.next_u64(), insecure.next_u64()))
     }
 }

@@ -1,15 +1,15 @@
 //! wasi:clocks: the guest's clocks, with a resolution of one nanosecond.
 
+use alloc::string::String;
+
 use abi::Errno;
 use wasmtime::component::Resource;
 use wasmtime::{Error, Result};
 
 use super::Wasi;
-use super::bindings::wasi::clocks::{monotonic_clock, wall_clock};
-use super::poll::Pollable;
-
-/// Nanoseconds of a second.
-pub(super) const NS_PER_S: u64 = 1_000_000_000;
+use super::bindings::wasi::clocks::{monotonic_clock, timezone, wall_clock};
+use crate::descriptor::NS_PER_S;
+use crate::poll::Pollable;
 
 /// The host cannot tell the time: nothing that a program could handle.
 fn host_failed(errno: Errno) -> Error {
@@ -26,7 +26,7 @@ pub(super) fn datetime(ns_since_epoch: u64) -> wall_clock::Datetime {
 
 impl monotonic_clock::Host for Wasi {
     fn now(&mut self) -> Result<u64> {
-        self.clock.monotonic_ns().map_err(host_failed)
+        self.process.clock.monotonic_ns().map_err(host_failed)
     }
 
     fn resolution(&mut self) -> Result<u64> {
@@ -45,10 +45,25 @@ impl monotonic_clock::Host for Wasi {
 
 impl wall_clock::Host for Wasi {
     fn now(&mut self) -> Result<wall_clock::Datetime> {
-        self.clock.realtime_ns().map(datetime).map_err(host_failed)
+        self.process.clock.realtime_ns().map(datetime).map_err(host_failed)
     }
 
     fn resolution(&mut self) -> Result<wall_clock::Datetime> {
         Ok(datetime(1))
+    }
+}
+
+/// A micro-VM has no time zone: the interface's own answers for that.
+impl timezone::Host for Wasi {
+    fn display(&mut self, when: wall_clock::Datetime) -> Result<timezone::TimezoneDisplay> {
+        Ok(timezone::TimezoneDisplay {
+            utc_offset: self.utc_offset(when)?,
+            name: String::from("UTC"),
+            in_daylight_saving_time: false,
+        })
+    }
+
+    fn utc_offset(&mut self, _: wall_clock::Datetime) -> Result<i32> {
+        Ok(0)
     }
 }

@@ -13,7 +13,8 @@ use super::bindings::wasi::cli::{
     environment, exit, stderr, stdin, stdout, terminal_input, terminal_output, terminal_stderr,
     terminal_stdin, terminal_stdout,
 };
-use super::stream::{InputStream, OutputStream};
+use crate::process::Exited;
+use crate::stream::{InputStream, OutputStream};
 
 /// A terminal that input comes from. WASI 0.2 gives it no methods.
 #[derive(Debug)]
@@ -25,16 +26,19 @@ pub struct TerminalOutput;
 
 impl environment::Host for Wasi {
     fn get_environment(&mut self) -> Result<Vec<(String, String)>> {
-        Ok(self.env.clone())
+        let split = |entry: &String| match entry.split_once('=') {
+            Some((key, value)) => (key.into(), value.into()),
+            None => (entry.clone(), String::new()),
+        };
+        Ok(self.process.env.iter().map(split).collect())
     }
 
     fn get_arguments(&mut self) -> Result<Vec<String>> {
-        Ok(self.args.clone())
+        Ok(self.process.args.clone())
     }
 
-    /// None: paths are relative to the preopened directories.
     fn initial_cwd(&mut self) -> Result<Option<String>> {
-        Ok(None)
+        Ok(self.process.cwd.clone())
     }
 }
 
@@ -44,26 +48,25 @@ impl exit::Host for Wasi {
     }
 
     fn exit_with_code(&mut self, status: u8) -> Result<()> {
-        self.flush();
-        crate::exit(status.into())
+        Err(Exited(status.into()).into())
     }
 }
 
 impl stdin::Host for Wasi {
     fn get_stdin(&mut self) -> Result<Resource<InputStream>> {
-        Ok(self.table.push(InputStream::Pipe(Arc::clone(&self.stdin)))?)
+        Ok(self.table.push(InputStream::of_pipe(Arc::clone(&self.process.stdin)))?)
     }
 }
 
 impl stdout::Host for Wasi {
     fn get_stdout(&mut self) -> Result<Resource<OutputStream>> {
-        Ok(self.table.push(OutputStream::Pipe(Arc::clone(&self.stdout)))?)
+        Ok(self.table.push(OutputStream::of_pipe(Arc::clone(&self.process.stdout)))?)
     }
 }
 
 impl stderr::Host for Wasi {
     fn get_stderr(&mut self) -> Result<Resource<OutputStream>> {
-        Ok(self.table.push(OutputStream::Pipe(Arc::clone(&self.stderr)))?)
+        Ok(self.table.push(OutputStream::of_pipe(Arc::clone(&self.process.stderr)))?)
     }
 }
 
@@ -87,7 +90,7 @@ impl terminal_output::HostTerminalOutput for Wasi {
 
 impl terminal_stdin::Host for Wasi {
     fn get_terminal_stdin(&mut self) -> Result<Option<Resource<TerminalInput>>> {
-        Ok(match self.is_terminal(Handle::STDIN) {
+        Ok(match self.process.is_terminal(Handle::STDIN) {
             true => Some(self.table.push(TerminalInput)?),
             false => None,
         })
@@ -108,7 +111,7 @@ impl terminal_stderr::Host for Wasi {
 
 impl Wasi {
     fn terminal_output(&mut self, handle: Handle) -> Result<Option<Resource<TerminalOutput>>> {
-        Ok(match self.is_terminal(handle) {
+        Ok(match self.process.is_terminal(handle) {
             true => Some(self.table.push(TerminalOutput)?),
             false => None,
         })

@@ -1,0 +1,88 @@
+//! The one way to the host.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use abi::layout::CALL_DATA_BYTES;
+use abi::{Errno, Handle, Request, Stat};
+use zerocopy::FromBytes;
+
+/// Makes host calls.
+pub trait HostCall: Send + Sync {
+    /// Makes one call. `read` is given the number of the answer and its data area, once, if the host
+    /// did not decline; no other call may be made from within.
+    ///
+    /// # Errors
+    ///
+    /// What the host declined the call with, or [`Errno::TooBig`] if the payload does not fit.
+    fn call(&self, request: &Request<'_>, read: &mut dyn FnMut(u64, &[u8])) -> Result<(), Errno>;
+}
+
+/// Host calls, shared by everything that a program holds.
+#[derive(Clone)]
+pub struct Calls(Arc<dyn HostCall>);
+
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Calls")
+    }
+}
+
+impl Calls {
+    /// Calls by way of `host`.
+    pub fn new(host: impl HostCall + 'static) -> Self {
+        Self(Arc::new(host))
+    }
+
+    /// Makes a call whose answer is its number.
+    pub(crate) fn call(&self, request: &Request<'_>) -> Result<u64, Errno> {
+        self.call_with(request, |value, _| value)
+    }
+
+    /// Makes a call and gives its number and data to `read`.
+    pub(crate) fn call_with<R>(
+        &self,
+        request: &Request<'_>,
+        read: impl FnOnce(u64, &[u8]) -> R,
+    ) -> Result<R, Errno> {
+        let (mut read, mut result) = (Some(read), None);
+        self.0.call(request, &mut |value, data| {
+            result = read.take().map(|read| read(value, data));
+        })?;
+        result.ok_or(Errno::Io)
+    }
+
+    /// Makes a call whose answer is as many bytes as its number says.
+    pub(crate) fn call_for_bytes<R>(
+        &self,
+        request: &Request<'_>,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, Errno> {
+        self.call_with(request, |count, data| {
+            let count = usize::try_from(count).unwrap_or(usize::MAX).min(data.len());
+            read(data.get(..count).unwrap_or_default())
+        })
+    }
+
+    /// Makes a call that describes an object.
+    pub(crate) fn call_for_stat(&self, request: &Request<'_>) -> Result<(u64, Stat), Errno> {
+        self.call_with(request, |value, data| match Stat::read_from_prefix(data) {
+            Ok((stat, _)) => Ok((value, stat)),
+            Err(_) => Err(Errno::Io),
+        })?
+    }
+
+    /// Reads at most `len` bytes at `offset`, or where a stream stands.
+    pub(crate) fn read(&self, handle: Handle, offset: u64, len: u64) -> Result<Vec<u8>, Errno> {
+        let len = u32::try_from(len.min(CALL_DATA_BYTES as u64)).map_err(|_| Errno::TooBig)?;
+        self.call_for_bytes(&Request::Read { handle, offset, len }, <[u8]>::to_vec)
+    }
+
+    /// Writes as much of `data` as one call takes. Returns the bytes written.
+    pub(crate) fn write(&self, handle: Handle, offset: u64, data: &[u8]) -> Result<usize, Errno> {
+        let data = data.get(..CALL_DATA_BYTES.min(data.len())).unwrap_or_default();
+        let written = self.call(&Request::Write { handle, offset, data })?;
+        Ok(usize::try_from(written).unwrap_or(usize::MAX).min(data.len()))
+    }
+}

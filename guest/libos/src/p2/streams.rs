@@ -1,0 +1,236 @@
+//! wasi:io/streams and wasi:io/error.
+//!
+//! `write` hands bytes to the host at once as far as the host takes them; what a full pipe does not take
+//! stays pending, and `check-write` permits nothing more until it is gone.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use abi::Errno;
+use abi::layout::CALL_DATA_BYTES;
+use wasmtime::component::{Resource, ResourceTableError};
+use wasmtime::{Error, Result};
+
+use super::Wasi;
+use super::bindings::wasi::io::{error, streams};
+use crate::poll::Pollable;
+use crate::stream::{InputStream, OutputStream};
+
+/// wasi:io/error: why a stream operation failed.
+#[derive(Clone, Copy, Debug)]
+pub struct IoError(pub(super) Errno);
+
+/// How a stream operation ends without a result.
+#[derive(Debug)]
+pub enum StreamFailure {
+    /// The end, or the other side is gone.
+    Closed,
+    /// The host declined it.
+    Failed(Errno),
+    /// The program broke a rule of the interface.
+    Trap(Error),
+}
+
+impl From<Errno> for StreamFailure {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::BrokenPipe | Errno::ConnectionReset => Self::Closed,
+            errno => Self::Failed(errno),
+        }
+    }
+}
+
+impl From<ResourceTableError> for StreamFailure {
+    fn from(error: ResourceTableError) -> Self {
+        Self::Trap(error.into())
+    }
+}
+
+type StreamResult<T> = Result<T, StreamFailure>;
+
+impl Wasi {
+    fn write_checked(&mut self, stream: &Resource<OutputStream>, bytes: &[u8]) -> StreamResult<()> {
+        let stream = self.table.get_mut(stream)?;
+        let outputs = &mut self.process.outputs;
+        if bytes.len() as u64 > stream.permit(outputs)? {
+            return Err(StreamFailure::Trap(Error::msg(
+                "wasi:io/streams: write of more bytes than check-write permitted",
+            )));
+        }
+        Ok(stream.write(outputs, bytes)?)
+    }
+
+    /// Reads; the end of the stream is an error of the interface.
+    fn read_stream(
+        &mut self,
+        stream: &Resource<InputStream>,
+        len: u64,
+        wait: bool,
+    ) -> StreamResult<Vec<u8>> {
+        self.table.get_mut(stream)?.read(len, wait)?.ok_or(StreamFailure::Closed)
+    }
+
+    fn drain_stream(&mut self, stream: &Resource<OutputStream>) -> StreamResult<()> {
+        Ok(self.table.get(stream)?.drain(&mut self.process.outputs)?)
+    }
+
+    fn write_zeroes_checked(
+        &mut self,
+        stream: &Resource<OutputStream>,
+        len: u64,
+    ) -> StreamResult<()> {
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        match ZEROES.get(..len) {
+            Some(zeroes) => self.write_checked(stream, zeroes),
+            None => Err(StreamFailure::Trap(Error::msg(
+                "wasi:io/streams: write-zeroes of more bytes than check-write permitted",
+            ))),
+        }
+    }
+
+    fn splice_streams(
+        &mut self,
+        output: &Resource<OutputStream>,
+        input: &Resource<InputStream>,
+        len: u64,
+        wait: bool,
+    ) -> StreamResult<u64> {
+        if wait {
+            self.drain_stream(output)?;
+        }
+        let len = len.min(self.table.get(output)?.permit(&mut self.process.outputs)?);
+        let bytes = self.read_stream(input, len, wait)?;
+        self.table.get_mut(output)?.write(&mut self.process.outputs, &bytes)?;
+        Ok(bytes.len() as u64)
+    }
+}
+
+/// What write-zeroes writes.
+static ZEROES: [u8; CALL_DATA_BYTES] = [0; CALL_DATA_BYTES];
+
+impl error::Host for Wasi {}
+
+impl error::HostError for Wasi {
+    fn to_debug_string(&mut self, error: Resource<IoError>) -> Result<String> {
+        let IoError(errno) = self.table.get(&error)?;
+        Ok(alloc::format!("{errno:?}"))
+    }
+
+    fn drop(&mut self, error: Resource<IoError>) -> Result<()> {
+        self.table.delete(error)?;
+        Ok(())
+    }
+}
+
+impl streams::Host for Wasi {
+    fn convert_stream_error(&mut self, failure: StreamFailure) -> Result<streams::StreamError> {
+        match failure {
+            StreamFailure::Closed => Ok(streams::StreamError::Closed),
+            StreamFailure::Failed(errno) => {
+                Ok(streams::StreamError::LastOperationFailed(self.table.push(IoError(errno))?))
+            }
+            StreamFailure::Trap(error) => Err(error),
+        }
+    }
+}
+
+impl streams::HostInputStream for Wasi {
+    fn read(&mut self, stream: Resource<InputStream>, len: u64) -> StreamResult<Vec<u8>> {
+        self.read_stream(&stream, len, false)
+    }
+
+    fn blocking_read(&mut self, stream: Resource<InputStream>, len: u64) -> StreamResult<Vec<u8>> {
+        self.read_stream(&stream, len, true)
+    }
+
+    fn skip(&mut self, stream: Resource<InputStream>, len: u64) -> StreamResult<u64> {
+        Ok(self.read_stream(&stream, len, false)?.len() as u64)
+    }
+
+    fn blocking_skip(&mut self, stream: Resource<InputStream>, len: u64) -> StreamResult<u64> {
+        Ok(self.read_stream(&stream, len, true)?.len() as u64)
+    }
+
+    fn subscribe(&mut self, stream: Resource<InputStream>) -> Result<Resource<Pollable>> {
+        let pollable = self.table.get(&stream)?.pollable();
+        Ok(self.table.push_child(pollable, &stream)?)
+    }
+
+    fn drop(&mut self, stream: Resource<InputStream>) -> Result<()> {
+        self.table.delete(stream)?;
+        Ok(())
+    }
+}
+
+impl streams::HostOutputStream for Wasi {
+    fn check_write(&mut self, stream: Resource<OutputStream>) -> StreamResult<u64> {
+        Ok(self.table.get(&stream)?.permit(&mut self.process.outputs)?)
+    }
+
+    fn write(&mut self, stream: Resource<OutputStream>, bytes: Vec<u8>) -> StreamResult<()> {
+        self.write_checked(&stream, &bytes)
+    }
+
+    fn blocking_write_and_flush(
+        &mut self,
+        stream: Resource<OutputStream>,
+        bytes: Vec<u8>,
+    ) -> StreamResult<()> {
+        let stream = self.table.get_mut(&stream)?;
+        let outputs = &mut self.process.outputs;
+        stream.drain(outputs)?;
+        stream.write(outputs, &bytes)?;
+        Ok(stream.drain(outputs)?)
+    }
+
+    fn flush(&mut self, stream: Resource<OutputStream>) -> StreamResult<()> {
+        self.table.get(&stream)?.permit(&mut self.process.outputs)?;
+        Ok(())
+    }
+
+    fn blocking_flush(&mut self, stream: Resource<OutputStream>) -> StreamResult<()> {
+        self.drain_stream(&stream)
+    }
+
+    fn subscribe(&mut self, stream: Resource<OutputStream>) -> Result<Resource<Pollable>> {
+        let pollable = self.table.get(&stream)?.pollable();
+        Ok(self.table.push_child(pollable, &stream)?)
+    }
+
+    fn write_zeroes(&mut self, stream: Resource<OutputStream>, len: u64) -> StreamResult<()> {
+        self.write_zeroes_checked(&stream, len)
+    }
+
+    fn blocking_write_zeroes_and_flush(
+        &mut self,
+        stream: Resource<OutputStream>,
+        len: u64,
+    ) -> StreamResult<()> {
+        self.drain_stream(&stream)?;
+        self.write_zeroes_checked(&stream, len)?;
+        self.drain_stream(&stream)
+    }
+
+    fn splice(
+        &mut self,
+        stream: Resource<OutputStream>,
+        source: Resource<InputStream>,
+        len: u64,
+    ) -> StreamResult<u64> {
+        self.splice_streams(&stream, &source, len, false)
+    }
+
+    fn blocking_splice(
+        &mut self,
+        stream: Resource<OutputStream>,
+        source: Resource<InputStream>,
+        len: u64,
+    ) -> StreamResult<u64> {
+        self.splice_streams(&stream, &source, len, true)
+    }
+
+    fn drop(&mut self, stream: Resource<OutputStream>) -> Result<()> {
+        self.table.delete(stream)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! wasi:io/poll.
+
+use alloc::vec::Vec;
+
+use abi::Errno;
+use wasmtime::component::Resource;
+use wasmtime::{Error, Result};
+
+use super::Wasi;
+use super::bindings::wasi::io::poll;
+use crate::poll::{Pollable, readiness};
+
+/// An error of the host that a program cannot handle: the clock or the poll itself failed.
+fn host_failed(errno: Errno) -> Error {
+    Error::msg(alloc::format!("wasi:io/poll: the host answered {errno:?}"))
+}
+
+impl poll::Host for Wasi {
+    fn poll(&mut self, pollables: Vec<Resource<Pollable>>) -> Result<Vec<u32>> {
+        if pollables.is_empty() {
+            return Err(Error::msg("wasi:io/poll: the list of pollables is empty"));
+        }
+        let pollables = pollables
+            .iter()
+            .map(|pollable| self.table.get(pollable).copied())
+            .collect::<Result<Vec<_>, _>>()?;
+        let ready = readiness(&mut self.process, &pollables, true).map_err(host_failed)?;
+        Ok((0..).zip(ready).filter_map(|(index, ready)| ready.then_some(index)).collect())
+    }
+}
+
+impl poll::HostPollable for Wasi {
+    fn ready(&mut self, pollable: Resource<Pollable>) -> Result<bool> {
+        let pollable = *self.table.get(&pollable)?;
+        let ready = readiness(&mut self.process, &[pollable], false).map_err(host_failed)?;
+        Ok(ready.contains(&true))
+    }
+
+    fn block(&mut self, pollable: Resource<Pollable>) -> Result<()> {
+        let pollable = *self.table.get(&pollable)?;
+        readiness(&mut self.process, &[pollable], true).map_err(host_failed)?;
+        Ok(())
+    }
+
+    fn drop(&mut self, pollable: Resource<Pollable>) -> Result<()> {
+        self.table.delete(pollable)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! Waiting for streams and times in one host call.
+//!
+//! Invariant: a wait is one [`Request::Poll`] with the nearest deadline as its timeout, so it costs no
+//! CPU. Pollables that are ready by nature make the call a check instead of a wait.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use abi::{Errno, FOREVER, Handle, PollEntry, Request, poll_events};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::call::Calls;
+use crate::handle::OwnedHandle;
+use crate::process::Process;
+
+/// What can be waited for.
+#[derive(Clone, Copy, Debug)]
+pub enum Pollable {
+    /// Ready now and always.
+    Ready,
+    /// Ready from a moment of the monotonic clock on.
+    Deadline(u64),
+    /// Ready when the host says so of a handle; the bits are [`abi::poll_events`].
+    Handle(Handle, u32),
+    /// Ready when nothing is pending that a stream wrote to a handle.
+    Output(Handle),
+}
+
+/// Whether each pollable is ready, after waiting for one if `wait`.
+///
+/// # Errors
+///
+/// The host cannot tell: its clock or the wait itself failed.
+pub(crate) fn readiness(
+    process: &mut Process,
+    pollables: &[Pollable],
+    wait: bool,
+) -> Result<Vec<bool>, Errno> {
+    loop {
+        let ready = look(process, pollables, wait)?;
+        if !wait || ready.contains(&true) {
+            return Ok(ready);
+        }
+    }
+}
+
+fn look(process: &mut Process, pollables: &[Pollable], wait: bool) -> Result<Vec<bool>, Errno> {
+    let now = match pollables.iter().any(|pollable| matches!(pollable, Pollable::Deadline(_))) {
+        true => process.clock.monotonic_ns()?,
+        false => 0,
+    };
+    let mut watched = BTreeMap::<Handle, u32>::new();
+    let mut deadline = None;
+    let mut none_ready = true;
+    for pollable in pollables {
+        match waits_for(process, *pollable, now) {
+            Awaited::Nothing => none_ready = false,
+            Awaited::Time(at) => {
+                deadline = Some(deadline.map_or(at, |nearest: u64| nearest.min(at)));
+            }
+            Awaited::Events(handle, events) => *watched.entry(handle).or_default() |= events,
+        }
+    }
+    let timeout_ns = match (wait && none_ready, deadline) {
+        (false, _) => 0,
+        (true, None) => FOREVER,
+        (true, Some(deadline)) => deadline - now,
+    };
+    let mut entries: Vec<PollEntry> = watched
+        .into_iter()
+        .map(|(handle, events)| PollEntry { handle: handle.0, events, ..PollEntry::default() })
+        .collect();
+    if !entries.is_empty() || timeout_ns != 0 {
+        ask(process.calls(), &mut entries, timeout_ns)?;
+    }
+    let later = match deadline {
+        Some(_) => process.clock.monotonic_ns()?,
+        None => now,
+    };
+    let is_ready = |pollable: &Pollable| match waits_for(process, *pollable, now) {
+        Awaited::Nothing => true,
+        Awaited::Time(at) => at <= later,
+        Awaited::Events(handle, events) => {
+            let entry = entries.binary_search_by_key(&handle.0, |entry| entry.handle);
+            let entry = entry.ok().and_then(|index| entries.get(index));
+            entry.is_none_or(|entry| entry.ready & events != 0)
+        }
+    };
+    Ok(pollables.iter().map(is_ready).collect())
+}
+
+/// What has to happen before a pollable is ready.
+enum Awaited {
+    Nothing,
+    Time(u64),
+    Events(Handle, u32),
+}
+
+fn waits_for(process: &Process, pollable: Pollable, now: u64) -> Awaited {
+    match pollable {
+        Pollable::Deadline(at) if at > now => Awaited::Time(at),
+        Pollable::Output(handle) if process.outputs.is_pending(handle) => {
+            Awaited::Events(handle, poll_events::WRITE)
+        }
+        Pollable::Handle(handle, events) => Awaited::Events(handle, events),
+        Pollable::Ready | Pollable::Deadline(_) | Pollable::Output(_) => Awaited::Nothing,
+    }
+}
+
+/// Asks the host, and reads its answer into the entries.
+fn ask(calls: &Calls, entries: &mut [PollEntry], timeout_ns: u64) -> Result<(), Errno> {
+    let bytes = Vec::from(entries.as_bytes());
+    let answer = calls.call_with(&Request::Poll { timeout_ns, entries: &bytes }, |_, data| {
+        for (entry, bytes) in entries.iter_mut().zip(data.chunks_exact(size_of::<PollEntry>())) {
+            if let Ok(answered) = PollEntry::read_from_bytes(bytes) {
+                entry.ready = answered.ready;
+            }
+        }
+    });
+    match answer {
+        // Interrupted: nothing is ready yet, and whoever waits asks again.
+        Ok(()) | Err(Errno::Interrupted) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Waits until a handle is ready for one of the events.
+pub(crate) fn wait_for(handle: &OwnedHandle, events: u32) -> Result<(), Errno> {
+    let entry = PollEntry { handle: handle.get().0, events, ..PollEntry::default() };
+    ask(handle.calls(), &mut [entry], FOREVER)
+}

@@ -1,0 +1,145 @@
+//! Byte streams over handles: where WASI 0.2's streams read and write.
+//!
+//! A stream over a file keeps its position here; a pipe, terminal or socket is read and written where it
+//! stands and may have to wait.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::layout::CALL_DATA_BYTES;
+use abi::{APPEND, Errno, poll_events};
+
+use crate::handle::OwnedHandle;
+use crate::output::Outputs;
+use crate::poll::{Pollable, wait_for};
+
+/// Most bytes that one read returns or one write takes: what a host call moves.
+pub(crate) const CHUNK_BYTES: u64 = CALL_DATA_BYTES as u64;
+
+/// An input stream.
+#[derive(Debug)]
+pub struct InputStream {
+    handle: Arc<OwnedHandle>,
+    /// The position in a file; `None` for what has none.
+    offset: Option<u64>,
+}
+
+impl InputStream {
+    /// A file from `offset` on.
+    pub(crate) fn of_file(handle: Arc<OwnedHandle>, offset: u64) -> Self {
+        Self { handle, offset: Some(offset) }
+    }
+
+    /// A pipe, terminal or whatever standard input is.
+    pub(crate) fn of_pipe(handle: Arc<OwnedHandle>) -> Self {
+        Self { handle, offset: None }
+    }
+
+    /// Reads at most `len` bytes; none if there are none and not `wait`. `None` is the end.
+    pub(crate) fn read(&mut self, len: u64, wait: bool) -> Result<Option<Vec<u8>>, Errno> {
+        if len == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        loop {
+            let offset = self.offset.unwrap_or(0);
+            match self.handle.calls().read(self.handle.get(), offset, len) {
+                Ok(bytes) if bytes.is_empty() => return Ok(None),
+                Ok(bytes) => {
+                    if let Some(offset) = &mut self.offset {
+                        *offset = offset.saturating_add(bytes.len() as u64);
+                    }
+                    return Ok(Some(bytes));
+                }
+                Err(Errno::Again) if wait => wait_for(&self.handle, poll_events::READ)?,
+                Err(Errno::Again) => return Ok(Some(Vec::new())),
+                Err(Errno::Interrupted) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Ready when a read makes progress.
+    pub(crate) fn pollable(&self) -> Pollable {
+        match self.offset {
+            None => Pollable::Handle(self.handle.get(), poll_events::READ),
+            Some(_) => Pollable::Ready,
+        }
+    }
+}
+
+/// An output stream.
+#[derive(Debug)]
+pub struct OutputStream {
+    handle: Arc<OwnedHandle>,
+    place: Place,
+}
+
+/// Where an output stream writes.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Where a pipe, terminal or whatever standard output is stands.
+    Pipe,
+    /// At this offset of a file, and on from there.
+    At(u64),
+    /// At the end of a file.
+    End,
+}
+
+impl OutputStream {
+    /// A file from `offset` on.
+    pub(crate) fn of_file(handle: Arc<OwnedHandle>, offset: u64) -> Self {
+        Self { handle, place: Place::At(offset) }
+    }
+
+    /// The end of a file.
+    pub(crate) fn at_end(handle: Arc<OwnedHandle>) -> Self {
+        Self { handle, place: Place::End }
+    }
+
+    /// A pipe, terminal or whatever standard output is.
+    pub(crate) fn of_pipe(handle: Arc<OwnedHandle>) -> Self {
+        Self { handle, place: Place::Pipe }
+    }
+
+    /// Bytes that `write` takes; 0 while output is pending.
+    pub(crate) fn permit(&self, outputs: &mut Outputs) -> Result<u64, Errno> {
+        match self.place {
+            Place::Pipe if !outputs.deliver(self.handle.get())? => Ok(0),
+            Place::Pipe | Place::At(_) | Place::End => Ok(CHUNK_BYTES),
+        }
+    }
+
+    /// Writes all bytes; of a pipe's, what it has no room for is pending.
+    pub(crate) fn write(&mut self, outputs: &mut Outputs, mut bytes: &[u8]) -> Result<(), Errno> {
+        while !bytes.is_empty() {
+            let written = match &mut self.place {
+                Place::Pipe => return outputs.write(&self.handle, bytes),
+                Place::End => self.handle.write_all(APPEND, bytes, true)?,
+                Place::At(offset) => {
+                    let written = self.handle.write_all(*offset, bytes, true)?;
+                    *offset = offset.saturating_add(written as u64);
+                    written
+                }
+            };
+            // What an error cut short meets it again, as the first byte of the next round.
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is pending.
+    pub(crate) fn drain(&self, outputs: &mut Outputs) -> Result<(), Errno> {
+        match self.place {
+            Place::Pipe => outputs.drain(self.handle.get()),
+            Place::At(_) | Place::End => Ok(()),
+        }
+    }
+
+    /// Ready when the stream takes bytes.
+    pub(crate) fn pollable(&self) -> Pollable {
+        match self.place {
+            Place::Pipe => Pollable::Output(self.handle.get()),
+            Place::At(_) | Place::End => Pollable::Ready,
+        }
+    }
+}
