@@ -20,19 +20,23 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::geteuid;
 
+use self::entry::Stored;
 use self::key::Key;
 use self::lock::Lock;
 pub(crate) use self::wasm::sha256_hex;
 pub use self::wasm::{Wasm, WasmError};
-use crate::compile::{CompileError, Compiler};
+use crate::compile::{CompileCost, CompileError, CompiledFile, Compiler, Entry};
 
 /// Where the cache of a node is.
 pub const CACHE_DIR: &str = "/var/cache/hyperlight";
+
+/// How the cache's directory is opened.
+const DIR_FLAGS: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
 
 /// A program, ready to be given to a micro-VM.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub struct CompiledProgram {
     pub file: File,
     /// Bytes of the program.
     pub bytes: u64,
+    /// Whether it is a command; what it exports can be called either way.
+    pub is_command: bool,
     /// Where it came from.
     pub origin: Origin,
 }
@@ -66,15 +72,15 @@ pub enum Origin {
     Compiled {
         /// The file.
         path: PathBuf,
-        /// How long the compiler took.
-        took: Duration,
+        /// What the compiler took.
+        cost: CompileCost,
     },
     /// It was compiled and exists only in memory, because the cache could not be used.
     Uncached {
         /// What is wrong with the cache.
         cause: CacheError,
-        /// How long the compiler took.
-        took: Duration,
+        /// What the compiler took.
+        cost: CompileCost,
     },
 }
 
@@ -160,59 +166,81 @@ impl AotCache {
     ///
     /// # Errors
     ///
-    /// [`CompileError`] if there is no program to run. Trouble with the cache is none: see
-    /// [`Origin::Uncached`].
+    /// [`CompileError`] if there is no program to run, or none that is what `entry` asks for. Trouble
+    /// with the cache is none: see [`Origin::Uncached`].
     pub fn program(
         &self,
         wasm: &Wasm,
+        entry: Entry,
+        waiting: &dyn Fn(),
+    ) -> Result<CompiledProgram, CompileError> {
+        let program = self.any_program(wasm, entry, waiting)?;
+        if entry == Entry::Command && !program.is_command {
+            // It was compiled when a library would do. What it lacks is in the file.
+            let refusal = self.compiler.inspect(wasm, waiting)?.refusal;
+            return Err(refusal.map_or(CompileError::Changed, CompileError::Refused));
+        }
+        Ok(program)
+    }
+
+    /// The program of `wasm`, if it is in the cache. Nothing is made or changed.
+    ///
+    /// # Errors
+    ///
+    /// [`CompileError`] on a machine without compiler.
+    pub fn find(&self, wasm: &Wasm) -> Result<Option<CompiledProgram>, CompileError> {
+        let key = Key::of(wasm)?;
+        let dir = rustix::fs::open(&self.path, DIR_FLAGS, Mode::empty()).ok().map(File::from);
+        Ok(dir.and_then(|dir| self.cached(&dir, &key)))
+    }
+
+    fn any_program(
+        &self,
+        wasm: &Wasm,
+        entry: Entry,
         waiting: &dyn Fn(),
     ) -> Result<CompiledProgram, CompileError> {
         let key = Key::of(wasm)?;
+        let uncached = |cause| {
+            let program = self.compiler.compile(wasm, entry, waiting)?;
+            in_memory(program, cause)
+        };
         let dir = match self.open_dir() {
             Ok(dir) => dir,
-            Err(cause) => return self.compile_uncached(wasm, waiting, cause),
+            Err(cause) => return uncached(cause),
         };
-        let path = self.path.join(key.program_name());
-        if let Some((file, bytes)) = entry::read(&dir, &key) {
-            return Ok(CompiledProgram { file, bytes, origin: Origin::Cached { path } });
+        if let Some(program) = self.cached(&dir, &key) {
+            return Ok(program);
         }
         let _lock = match Lock::take(&dir, &key, waiting) {
             Ok(lock) => lock,
-            Err(cause) => return self.compile_uncached(wasm, waiting, cause),
+            Err(cause) => return uncached(cause),
         };
         // Whoever held the lock before has most likely compiled what is needed here.
-        if let Some((file, bytes)) = entry::read(&dir, &key) {
-            return Ok(CompiledProgram { file, bytes, origin: Origin::Cached { path } });
+        if let Some(program) = self.cached(&dir, &key) {
+            return Ok(program);
         }
         lock::sweep(&dir);
-        let started = Instant::now();
-        let program = self.compiler.compile(wasm, waiting)?;
-        let took = started.elapsed();
-        match entry::write(&dir, &key, &program) {
-            Ok((file, bytes)) => {
-                Ok(CompiledProgram { file, bytes, origin: Origin::Compiled { path, took } })
+        let program = self.compiler.compile(wasm, entry, waiting)?;
+        match entry::write(&dir, &key, &program.file, program.is_command) {
+            Ok(stored) => {
+                let path = self.path.join(key.program_name());
+                Ok(from_cache(stored, Origin::Compiled { path, cost: program.cost }))
             }
-            Err(cause) => in_memory(program, Origin::Uncached { cause, took }),
+            Err(cause) => in_memory(program, cause),
         }
     }
 
-    fn compile_uncached(
-        &self,
-        wasm: &Wasm,
-        waiting: &dyn Fn(),
-        cause: CacheError,
-    ) -> Result<CompiledProgram, CompileError> {
-        let started = Instant::now();
-        let program = self.compiler.compile(wasm, waiting)?;
-        in_memory(program, Origin::Uncached { cause, took: started.elapsed() })
+    fn cached(&self, dir: &File, key: &Key) -> Option<CompiledProgram> {
+        let path = self.path.join(key.program_name());
+        entry::read(dir, key).map(|stored| from_cache(stored, Origin::Cached { path }))
     }
 
     /// Opens the directory, and makes it if need be. What is in it is then named relative to the
     /// descriptor, so that it cannot be exchanged behind the check.
     fn open_dir(&self) -> Result<File, CacheError> {
         let path = || self.path.clone();
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let open = || rustix::fs::open(&self.path, flags, Mode::empty());
+        let open = || rustix::fs::open(&self.path, DIR_FLAGS, Mode::empty());
         let fd = match open() {
             Err(rustix::io::Errno::NOENT) => {
                 DirBuilder::new()
@@ -235,7 +263,13 @@ impl AotCache {
     }
 }
 
-fn in_memory(file: File, origin: Origin) -> Result<CompiledProgram, CompileError> {
+fn from_cache(stored: Stored, origin: Origin) -> CompiledProgram {
+    let Stored { file, bytes, is_command } = stored;
+    CompiledProgram { file, bytes, is_command, origin }
+}
+
+fn in_memory(program: CompiledFile, cause: CacheError) -> Result<CompiledProgram, CompileError> {
+    let CompiledFile { file, is_command, cost } = program;
     let bytes = file.metadata().map_err(CompileError::CreateMemory)?.len();
-    Ok(CompiledProgram { file, bytes, origin })
+    Ok(CompiledProgram { file, bytes, is_command, origin: Origin::Uncached { cause, cost } })
 }

@@ -282,6 +282,11 @@ impl Bundle {
         Ok(Workload {
             program,
             program_name: text("program", name.to_owned())?,
+            cwd: match self.cwd.as_os_str().is_empty() {
+                true => None,
+                false => Some(text("process.cwd", self.cwd.display().to_string())?),
+            },
+            invoke: None,
             args: self.args.clone(),
             env: self.env.clone(),
             preopens,

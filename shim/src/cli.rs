@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 use rustix::process::geteuid;
 
 use crate::aot::{self, AotCache, CompiledProgram, Origin, Wasm, WasmError};
-use crate::compile::{CHILD_SUBCOMMAND, CompileError, Compiler};
+use crate::compile::{CompileError, Compiler, Entry};
 use crate::error::line;
 use crate::image::ImageError;
 use crate::microvm::{RunError, STATUS_CANNOT_RUN, STATUS_ERROR, STATUS_NOT_FOUND, tell};
@@ -31,7 +31,7 @@ Examples:
   hyperlight compile --json app.wasm
   hyperlight help run";
 
-/// Run WebAssembly components in micro-VMs.
+/// Run WebAssembly in micro-VMs: components of WASI 0.2 and core modules of WASI preview 1.
 #[derive(Debug, Parser)]
 #[command(name = "hyperlight", after_help = EXAMPLES, arg_required_else_help = true)]
 #[command(disable_version_flag = true)]
@@ -42,12 +42,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a component as a command, in a micro-VM of its own
+    /// Run a component or module, in a micro-VM of its own
     ///
     /// The program has the standard streams of this process, its arguments, and what the options
     /// grant: no directory, no variable and no network by default.
     Run(run::Run),
-    /// Compile a component into the cache, so that its first run need not
+    /// Compile a component or module into the cache, so that its first run need not
     Compile(compile::Compile),
     /// Work with images in containerd's store
     Image(image::Image),
@@ -93,9 +93,8 @@ impl CliError {
             {
                 STATUS_NOT_FOUND
             }
-            Self::Wasm(_) | Self::Compile { source: CompileError::Refused(_), .. } => {
-                STATUS_CANNOT_RUN
-            }
+            Self::Wasm(_) => STATUS_CANNOT_RUN,
+            Self::Compile { source, .. } if source.is_about_the_file() => STATUS_CANNOT_RUN,
             Self::Compile { .. }
             | Self::Run(_)
             | Self::Workload(_)
@@ -112,10 +111,8 @@ impl CliError {
 /// Runs the command line `args`, the program's name first, and returns the status to exit with.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    if let [_, subcommand, digest] = args.as_slice()
-        && subcommand == CHILD_SUBCOMMAND
-    {
-        return crate::compile::child_main(&digest.to_string_lossy());
+    if let Some(status) = args.get(1..).and_then(crate::compile::child_main) {
+        return status;
     }
     log_to_stderr();
     let cli = match Cli::try_parse_from(args) {
@@ -162,17 +159,25 @@ fn cache_dir(chosen: Option<&Path>) -> PathBuf {
     }
 }
 
+/// The cache in the directory `chosen`, or where it is for this user.
+fn cache(chosen: Option<&Path>) -> AotCache {
+    AotCache::new(cache_dir(chosen), Compiler::this_executable())
+}
+
 /// Gets the program of `wasm`, and tells what takes long and what is wrong with the cache.
-fn program(wasm: &Wasm, cache: Option<&Path>) -> Result<CompiledProgram, CliError> {
-    let cache = AotCache::new(cache_dir(cache), Compiler::this_executable());
+fn program(
+    wasm: &Wasm,
+    entry: Entry,
+    cache_dir: Option<&Path>,
+) -> Result<CompiledProgram, CliError> {
     let told = std::cell::Cell::new(false);
     let waiting = || {
         if !told.replace(true) {
             tell(&format!("compiling {} ({}) ...", wasm.name(), size(wasm.bytes())));
         }
     };
-    let program = cache
-        .program(wasm, &waiting)
+    let program = cache(cache_dir)
+        .program(wasm, entry, &waiting)
         .map_err(|source| CliError::compile(wasm.name().to_owned(), source))?;
     if let Origin::Uncached { cause, .. } = &program.origin {
         tell(&format!("hyperlight: each run compiles anew: {}", line(cause)));

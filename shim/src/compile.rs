@@ -1,4 +1,4 @@
-//! The compiler: a wasm component in, the program that a guest runs out.
+//! The compiler: a wasm component or core module in, the program that a guest runs out.
 //!
 //! Rule: this is the only place on the host that knows Wasmtime and its settings. They agree with
 //! [`abi::engine`] and with what the guest's engine is built with; Wasmtime refuses a program where
@@ -7,20 +7,35 @@
 //! The input is hostile. [`Compiler`] therefore runs [`compile`] in a child process with limits on
 //! memory and time, and a compiler that crashes there is an error message here.
 
+mod admission;
 mod child;
-mod inspect;
+mod compiler;
+mod inspection;
+mod outline;
 mod proposal;
 mod refusal;
+mod signature;
+mod wasi;
+
+use std::time::Duration;
 
 use wasmtime::wasmparser::{BinaryReaderError, Validator, WasmFeatures};
 use wasmtime::{Collector, Config, Engine, OptLevel, WasmBacktraceDetails};
 
-pub(crate) use child::WALL_TIME_MAX;
-pub use child::{CHILD_SUBCOMMAND, CompileError, Compiler, child_main};
-pub use refusal::Refusal;
+use self::outline::Outline;
 
-/// Largest component that is accepted, in bytes: what the compiler can be expected to manage with
-/// `child::ADDRESS_SPACE_BYTES_MAX`. Compiling QuickJS, a component of 1.6 MiB, takes 94 MiB.
+pub use child::{Job, child_main};
+pub use compiler::{CompileCost, CompileError, CompiledFile, Compiler};
+pub use inspection::{Function, Inspection, Item, ItemKind};
+pub use outline::{Kind, Limits, MemoryNeeds};
+pub use refusal::Refusal;
+pub(crate) use refusal::one_line;
+
+/// Longest time of one compilation by the clock.
+pub(crate) const WALL_TIME_MAX: Duration = Job::Compile.limits().wall_time;
+
+/// Largest file that is accepted, in bytes: what the compiler can be expected to manage with the
+/// [limits](Job) of its process.
 pub const WASM_BYTES_MAX: u64 = 128 << 20;
 
 /// The settings.
@@ -49,15 +64,62 @@ fn config() -> Config {
     config
 }
 
-/// Compiles a component for this machine's CPU.
+/// What a program has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A command: a component that exports `wasi:cli/run`, a core module that exports `_start`.
+    Command,
+    /// Anything that can be loaded: what it exports can be called.
+    Any,
+}
+
+impl Entry {
+    /// The word for it among the arguments of a child.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Any => "any",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        [Self::Command, Self::Any].into_iter().find(|entry| entry.word() == word)
+    }
+}
+
+/// A compiled program.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What the guest's engine loads.
+    pub program: Vec<u8>,
+    /// Whether it is a command.
+    pub is_command: bool,
+}
+
+/// Compiles a component or a core module for this machine's CPU.
 ///
 /// # Errors
 ///
 /// The [`Refusal`] that says what is wrong with `wasm`.
-pub fn compile(wasm: &[u8]) -> Result<Vec<u8>, Refusal> {
-    inspect::inspect(wasm)?;
+pub fn compile(wasm: &[u8], entry: Entry) -> Result<Compiled, Refusal> {
+    admission::check_header(wasm)?;
+    let outline = Outline::of(wasm)?;
+    admission::admit(&outline)?;
+    let not_a_command = admission::not_a_command(&outline);
+    let is_command = not_a_command.is_none();
+    if entry == Entry::Command
+        && let Some(refusal) = not_a_command
+    {
+        return Err(refusal);
+    }
     let engine = Engine::new(&config()).map_err(|error| Refusal::uncompilable(&error))?;
-    engine.precompile_component(wasm).map_err(|error| from_compiler(wasm, &error))
+    let program = match outline.kind {
+        Kind::Component => engine.precompile_component(wasm),
+        Kind::Module => engine.precompile_module(wasm),
+    };
+    let program = program.map_err(|error| from_compiler(wasm, &error))?;
+    Ok(Compiled { program, is_command })
 }
 
 /// Why Wasmtime does not compile `wasm`. Of an error in a function its compiler tells only a sentence:

@@ -32,7 +32,7 @@ use vmm::{BootParams, Config, Exit, Fault, Image, MicroVm, Program, RunStats};
 
 use crate::error::line;
 use crate::guest_image::GUEST_IMAGE;
-use crate::workload::{MEMORY_BYTES_DEFAULT, Preopen, Workload, size};
+use crate::workload::{MEMORY_BYTES_DEFAULT, Preopen, Text, Workload, size};
 
 /// Exit status after a time limit, as timeout(1) has it.
 pub const STATUS_TIMED_OUT: u8 = 124;
@@ -121,9 +121,15 @@ pub fn boot(workload: &Workload) -> Result<Booted, RunError> {
         program_name: workload.program_name.as_str().into(),
         args: workload.args.iter().map(|arg| arg.as_str().into()).collect(),
         env: workload.env.iter().map(|entry| entry.as_str().into()).collect(),
-        ..BootParams::default()
+        cwd: bytes(workload.cwd.as_ref()),
+        invoke: bytes(workload.invoke.as_ref()),
     };
     Ok(Booted(MicroVm::boot(&config, &image, &program, &params, host)?))
+}
+
+/// The boot information has no bytes where the workload has nothing.
+fn bytes(text: Option<&Text>) -> Vec<u8> {
+    text.map_or_else(Vec::new, |text| text.as_str().into())
 }
 
 fn open_dir(preopen: &Preopen) -> Result<OwnedFd, RunError> {

@@ -17,6 +17,7 @@ use crate::aot::{AotCache, CompiledProgram, Wasm};
 use crate::artifact;
 use crate::bundle::Bundle;
 use crate::cgroup::Hierarchies;
+use crate::compile::{CompileError, Entry as ProgramEntry};
 use crate::container::{Container, Held, OwnedCgroup};
 use crate::containerd::Containerd;
 use crate::error::Error;
@@ -276,18 +277,19 @@ async fn mount_rootfs(path: PathBuf, mounts: Vec<MountSource>) -> Result<Rootfs,
     Ok(mounted?)
 }
 
-fn compile(cache: &AotCache, wasm: &Wasm) -> Result<CompiledProgram, crate::compile::CompileError> {
+fn compile(cache: &AotCache, wasm: &Wasm) -> Result<CompiledProgram, CompileError> {
     use crate::aot::Origin;
     let name = wasm.name();
-    let program = cache.program(wasm, &|| log::info!(program = name; "compiling"))?;
+    let waiting = || log::info!(program = name; "compiling");
+    let program = cache.program(wasm, ProgramEntry::Command, &waiting)?;
     match &program.origin {
         Origin::Cached { path } => log::debug!(program = name; "cached at {}", path.display()),
-        Origin::Compiled { path, took } => {
-            log::info!(program = name; "compiled in {} ms to {}", took.as_millis(), path.display());
+        Origin::Compiled { path, cost } => {
+            log::info!(program = name; "compiled in {cost} to {}", path.display());
         }
-        Origin::Uncached { cause, took } => log::warn!(
+        Origin::Uncached { cause, cost } => log::warn!(
             program = name;
-            "compiled in {} ms, not cached: {}", took.as_millis(), crate::error::line(cause)
+            "compiled in {cost}, not cached: {}", crate::error::line(cause)
         ),
     }
     Ok(program)

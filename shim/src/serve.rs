@@ -68,12 +68,13 @@ enum ServeError {
 /// child processes of the server.
 #[must_use]
 pub fn main(arguments: &[OsString]) -> ExitCode {
-    match arguments {
-        [subcommand] if subcommand == microvm::SUBCOMMAND => return microvm::child_main(),
-        [subcommand, digest] if subcommand == compile::CHILD_SUBCOMMAND => {
-            return compile::child_main(&digest.to_string_lossy());
-        }
-        _ => {}
+    if let [subcommand] = arguments
+        && subcommand == microvm::SUBCOMMAND
+    {
+        return microvm::child_main();
+    }
+    if let Some(status) = compile::child_main(arguments) {
+        return status;
     }
     // One thread: a shim waits, nearly always.
     match Builder::new_current_thread().enable_all().build() {

@@ -22,6 +22,10 @@ pub struct Workload {
     pub program: PathBuf,
     /// What messages call the program: the file's name.
     pub program_name: Text,
+    /// Where the program should think it is; nobody said if `None`.
+    pub cwd: Option<Text>,
+    /// What to call instead of the command's entry point, see [`abi::boot::BootInfo::invoke`].
+    pub invoke: Option<Text>,
     /// Arguments, argument 0 first.
     pub args: Vec<Text>,
     /// Environment.
@@ -167,6 +171,8 @@ mod tests {
         serde_json::json!({
             "program": "/var/cache/hyperlight/x.cwasm",
             "program_name": "app.wasm",
+            "cwd": "/srv",
+            "invoke": "add(1, 2)",
             "args": ["app.wasm", ""],
             "env": ["K=V=W", "EMPTY="],
             "preopens": [{"host_path": "/srv", "guest_path": "/data", "read_only": true}],
@@ -193,7 +199,8 @@ mod tests {
 
     #[test]
     fn a_nul_is_refused_wherever_it_is() {
-        let places = ["/args/0", "/env/0", "/preopens/0/guest_path", "/program_name"];
+        let places =
+            ["/args/0", "/env/0", "/preopens/0/guest_path", "/program_name", "/cwd", "/invoke"];
         for pointer in places {
             let mut json = json();
             *json.pointer_mut(pointer).unwrap() = "a=b\0".into();

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use shim::aot::{AotCache, CacheError, CompiledProgram, Origin, Wasm};
-use shim::compile::{CHILD_SUBCOMMAND, CompileError, Compiler, Refusal};
+use shim::compile::{CompileError, Compiler, Entry, Job, Refusal};
 use shim::digest::Digest;
 
 const HYPERLIGHT: &str = env!("CARGO_BIN_EXE_hyperlight");
@@ -39,7 +39,7 @@ fn cache(dir: &Path) -> AotCache {
 }
 
 fn program(dir: &Path, bytes: &[u8]) -> Result<CompiledProgram, CompileError> {
-    cache(dir).program(&wasm(bytes), &|| {})
+    cache(dir).program(&wasm(bytes), Entry::Command, &|| {})
 }
 
 fn content(program: &CompiledProgram) -> Vec<u8> {
@@ -263,7 +263,8 @@ fn bytes_that_are_not_those_of_the_digest_are_refused() {
     fs::write(&file, command(1)).unwrap();
     let blob = fs::File::open(&file).unwrap();
     let wasm = Wasm::verified("blob", blob, &Digest::of(&command(2))).unwrap();
-    let error = cache(&dir.path().join("cache")).program(&wasm, &|| {}).unwrap_err();
+    let error =
+        cache(&dir.path().join("cache")).program(&wasm, Entry::Command, &|| {}).unwrap_err();
     assert!(matches!(error, CompileError::Refused(Refusal::OtherContent { .. })), "{error}");
 }
 
@@ -274,7 +275,7 @@ fn a_compiler_that_crashes_is_an_error_with_its_last_words() {
     fs::write(&broken, "#!/bin/sh\necho assertion failed >&2\nkill -SEGV $$\n").unwrap();
     fs::set_permissions(&broken, PermissionsExt::from_mode(0o700)).unwrap();
     let cache = AotCache::new(dir.path().join("cache"), Compiler::at(&broken));
-    let error = cache.program(&wasm(&command(1)), &|| {}).unwrap_err();
+    let error = cache.program(&wasm(&command(1)), Entry::Command, &|| {}).unwrap_err();
     let CompileError::Crashed { status, said } = &error else { panic!("{error}") };
     assert_eq!((status.signal(), said.as_str()), (Some(11), "assertion failed"));
     assert!(names(&dir.path().join("cache")).is_empty());
@@ -284,7 +285,7 @@ fn a_compiler_that_crashes_is_an_error_with_its_last_words() {
 fn a_compiler_that_does_not_exist_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let cache = AotCache::new(dir.path(), Compiler::at("/nonexistent/compiler"));
-    let error = cache.program(&wasm(&command(1)), &|| {}).unwrap_err().to_string();
+    let error = cache.program(&wasm(&command(1)), Entry::Command, &|| {}).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/compiler"), "{error}");
 }
 
@@ -295,7 +296,8 @@ fn the_child_confines_itself() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&command(1), 0).unwrap();
         let output = Command::new("sh")
-            .args(["-c", &script, HYPERLIGHT, CHILD_SUBCOMMAND, wasm(&command(1)).sha256()])
+            .args(["-c", &script, HYPERLIGHT, Job::Compile.subcommand()])
+            .args([wasm(&command(1)).sha256(), Entry::Command.word()])
             .stdin(file)
             .stderr(Stdio::piped())
             .output()
@@ -329,7 +331,7 @@ fn each_file_that_cannot_run_is_one_line_and_its_own_status() {
         ("missing.wasm", None, 127, "No such file"),
         ("text.wasm", Some(b"hello, world"), 126, "not WebAssembly"),
         ("empty.wasm", Some(b""), 126, "empty"),
-        ("core.wasm", Some(&core), 126, "core WebAssembly module"),
+        ("core.wasm", Some(&core), 126, "exports no `_start`"),
         ("corrupt.wasm", Some(&corrupt), 126, "invalid WebAssembly"),
         ("nothing.wasm", Some(b"\0asm\x0d\0\x01\0"), 126, "wasi:cli/run"),
     ];

@@ -6,7 +6,8 @@
 //! len - 56       key, 32 bytes
 //! len - 24       bytes of the program, u64 little-endian
 //! len - 16       CRC-32 of the program, u32 little-endian
-//! len - 12       zero, 8 bytes
+//! len - 12       1 if the program is a command, 0 if it is a library
+//! len - 11       zero, 7 bytes
 //! len -  4       CRC-32 of the trailer's 60 bytes before, u32 little-endian
 //! ```
 //!
@@ -25,10 +26,20 @@ use super::CacheError;
 use super::key::Key;
 
 /// The last byte is the version of the trailer.
-const MAGIC: &[u8; 8] = b"hlcwasm\x01";
+pub(super) const MAGIC: &[u8; 8] = b"hlcwasm\x02";
 const TRAILER_BYTES: usize = 64;
 /// Bytes that are checked at a time.
 const CHUNK_BYTES: usize = 256 << 10;
+
+/// A sound program in the cache.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) file: File,
+    /// Bytes of the program.
+    pub(super) bytes: u64,
+    /// Whether it is a command.
+    pub(super) is_command: bool,
+}
 
 /// Whether nobody but this user (and root) can change what `stat` describes.
 pub(super) fn is_ours_alone(stat: &Stat) -> bool {
@@ -37,7 +48,7 @@ pub(super) fn is_ours_alone(stat: &Stat) -> bool {
 
 /// The program of `key` and its length, if a sound one is there. What is wrong with one that is not
 /// sound goes to the log; it is compiled anew either way.
-pub(super) fn read(dir: &File, key: &Key) -> Option<(File, u64)> {
+pub(super) fn read(dir: &File, key: &Key) -> Option<Stored> {
     match open(dir, key) {
         Ok(program) => Some(program),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -48,7 +59,7 @@ pub(super) fn read(dir: &File, key: &Key) -> Option<(File, u64)> {
     }
 }
 
-fn open(dir: &File, key: &Key) -> io::Result<(File, u64)> {
+fn open(dir: &File, key: &Key) -> io::Result<Stored> {
     let unsound = |what: &'static str| io::Error::new(io::ErrorKind::InvalidData, what);
     // Not blocking, in case it is a FIFO.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -66,15 +77,22 @@ fn open(dir: &File, key: &Key) -> io::Result<(File, u64)> {
         .ok_or_else(|| unsound("it is cut off"))?;
     let mut trailer = [0; TRAILER_BYTES];
     file.read_exact_at(&mut trailer, bytes)?;
-    if trailer != encode_trailer(key, bytes, checksum(&file, bytes)?) {
-        return Err(unsound("it is damaged, or another file by that name"));
-    }
-    Ok((file, bytes))
+    let checksum = checksum(&file, bytes)?;
+    let is_command = [true, false]
+        .into_iter()
+        .find(|is_command| trailer == encode_trailer(key, bytes, checksum, *is_command))
+        .ok_or_else(|| unsound("it is damaged, or another file by that name"))?;
+    Ok(Stored { file, bytes, is_command })
 }
 
 /// Writes the program of `key` and opens it for reading. To be called with the key's lock held: the
 /// temporary file is named after the key.
-pub(super) fn write(dir: &File, key: &Key, program: &File) -> Result<(File, u64), CacheError> {
+pub(super) fn write(
+    dir: &File,
+    key: &Key,
+    program: &File,
+    is_command: bool,
+) -> Result<Stored, CacheError> {
     let temporary = temporary_name(&key.stem());
     let stored = (|| {
         remove(dir, &temporary)?;
@@ -85,7 +103,7 @@ pub(super) fn write(dir: &File, key: &Key, program: &File) -> Result<(File, u64)
         let mut source = program;
         source.rewind()?;
         let bytes = io::copy(&mut source, &mut file)?;
-        file.write_all(&encode_trailer(key, bytes, checksum(program, bytes)?))?;
+        file.write_all(&encode_trailer(key, bytes, checksum(program, bytes)?, is_command))?;
         file.sync_all()?;
         renameat(dir, &temporary, dir, key.program_name())?;
         dir.sync_all()?;
@@ -112,10 +130,16 @@ pub(super) fn remove(dir: &File, name: &str) -> io::Result<()> {
     }
 }
 
-fn encode_trailer(key: &Key, bytes: u64, checksum: u32) -> [u8; TRAILER_BYTES] {
+fn encode_trailer(key: &Key, bytes: u64, checksum: u32, is_command: bool) -> [u8; TRAILER_BYTES] {
     let mut trailer = [0; TRAILER_BYTES];
-    let fields: [&[u8]; 5] =
-        [MAGIC, key.bytes(), &bytes.to_le_bytes(), &checksum.to_le_bytes(), &[0; 8]];
+    let fields: [&[u8]; 6] = [
+        MAGIC,
+        key.bytes(),
+        &bytes.to_le_bytes(),
+        &checksum.to_le_bytes(),
+        &[u8::from(is_command)],
+        &[0; 7],
+    ];
     let (head, tail) = trailer.split_at_mut(TRAILER_BYTES - 4);
     for (byte, field) in head.iter_mut().zip(fields.into_iter().flatten()) {
         *byte = *field;
@@ -162,7 +186,7 @@ mod tests {
             let cache = Self { path, dir, key: Key::from_bytes([7; 32]) };
             let mut program = tempfile::tempfile().unwrap();
             program.write_all(PROGRAM).unwrap();
-            write(&cache.dir, &cache.key, &program).unwrap();
+            write(&cache.dir, &cache.key, &program, true).unwrap();
             cache
         }
 
@@ -170,7 +194,7 @@ mod tests {
             self.path.path().join(self.key.program_name())
         }
 
-        fn read(&self) -> Option<(File, u64)> {
+        fn read(&self) -> Option<Stored> {
             read(&self.dir, &self.key)
         }
     }
@@ -178,7 +202,8 @@ mod tests {
     #[test]
     fn what_was_written_is_read_back() {
         let cache = Cache::new();
-        let (file, bytes) = cache.read().unwrap();
+        let Stored { file, bytes, is_command } = cache.read().unwrap();
+        assert!(is_command);
         let mut program = vec![0; usize::try_from(bytes).unwrap()];
         file.read_exact_at(&mut program, 0).unwrap();
         assert_eq!(program, PROGRAM);
@@ -271,7 +296,7 @@ mod tests {
         let cache = Cache::new();
         let unreadable = File::options().write(true).open("/dev/null").unwrap();
         let key = Key::from_bytes([9; 32]);
-        let error = write(&cache.dir, &key, &unreadable).unwrap_err();
+        let error = write(&cache.dir, &key, &unreadable, true).unwrap_err();
         assert!(matches!(error, CacheError::Write { .. }));
         assert!(!cache.path.path().join(temporary_name(&key.stem())).exists());
     }

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 
 use super::Wasm;
+use super::entry::MAGIC;
 use super::wasm::hex;
 use crate::compile::{Refusal, settings};
 
@@ -52,6 +53,8 @@ fn digest_of_settings() -> Result<[u8; 32], Refusal> {
         return Ok(*digest);
     }
     let mut digest = Sha256::new();
+    // A file of another form has another name.
+    digest.update(MAGIC);
     // Wasmtime writes its major version only.
     digest.update(abi::engine::WASMTIME_VERSION);
     digest.update(abi::ABI_VERSION.to_le_bytes());

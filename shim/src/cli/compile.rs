@@ -2,12 +2,12 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 
 use super::{CliError, program};
 use crate::aot::{Origin, Wasm};
+use crate::compile::Entry;
 use crate::workload::size;
 
 const EXAMPLES: &str = "\
@@ -27,20 +27,20 @@ pub(super) struct Compile {
     /// ~/.cache/hyperlight]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
-    /// The component
+    /// The component or module; a library too, whose functions `hyperlight run --invoke` calls
     #[arg(value_name = "FILE.wasm")]
     file: PathBuf,
 }
 
 impl Compile {
-    /// Compiles and prints where the program is, how large, and how long it took.
+    /// Compiles and prints where the program is, how large, and what it took.
     pub(super) fn execute(self) -> Result<(), CliError> {
         let wasm = Wasm::open(&self.file)?;
-        let program = program(&wasm, self.cache_dir.as_deref())?;
-        let (path, took) = match &program.origin {
+        let program = program(&wasm, Entry::Any, self.cache_dir.as_deref())?;
+        let (path, cost) = match &program.origin {
             Origin::Cached { path } => (Some(path), None),
-            Origin::Compiled { path, took } => (Some(path), Some(*took)),
-            Origin::Uncached { took, .. } => (None, Some(*took)),
+            Origin::Compiled { path, cost } => (Some(path), Some(*cost)),
+            Origin::Uncached { cost, .. } => (None, Some(*cost)),
         };
         let mut out = std::io::stdout();
         if self.json {
@@ -50,8 +50,10 @@ impl Compile {
                 "wasm_bytes": wasm.bytes(),
                 "program": path.map(|path| path.to_string_lossy()),
                 "program_bytes": program.bytes,
-                "cached": took.is_none(),
-                "compile_ms": took.as_ref().map(Duration::as_millis),
+                "is_command": program.is_command,
+                "cached": cost.is_none(),
+                "compile_ms": cost.map(|cost| cost.time.as_millis()),
+                "compile_peak_bytes": cost.and_then(|cost| cost.peak_bytes),
             });
             serde_json::to_writer_pretty(&mut out, &answer)?;
             writeln!(out)?;
@@ -59,12 +61,12 @@ impl Compile {
         }
         let name = wasm.name();
         let sizes = format!("{} of wasm, {} compiled", size(wasm.bytes()), size(program.bytes));
-        match (path, took) {
+        match (path, cost) {
             (Some(path), None) => {
-                writeln!(out, "{name}: in the cache ({sizes}): {}", path.display())?
+                writeln!(out, "{name}: in the cache ({sizes}): {}", path.display())?;
             }
-            (Some(path), Some(took)) => {
-                writeln!(out, "{name}: compiled in {took:.1?} ({sizes}): {}", path.display())?;
+            (Some(path), Some(cost)) => {
+                writeln!(out, "{name}: compiled in {cost} ({sizes}): {}", path.display())?;
             }
             (None, _) => writeln!(out, "{name}: can be compiled ({sizes}), but was not kept")?,
         }

@@ -1,24 +1,27 @@
-//! `hyperlight run`: one component, one micro-VM, this process.
+//! `hyperlight run`: one component or module, one micro-VM, this process.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser};
 
 use super::parse::{self, DirOption};
 use super::{CliError, program};
 use crate::aot::{CompiledProgram, Origin, Wasm};
+use crate::compile::Entry;
 use crate::microvm::{self, Outcome, tell};
 use crate::workload::{EnvEntry, MEMORY_BYTES_DEFAULT, MemoryBytes, Preopen, Text, Workload, size};
 
 const EXAMPLES: &str = "\
 Examples:
   hyperlight run hello.wasm
-  hyperlight run app.wasm -- --verbose input.txt
+  hyperlight run app.wasm --verbose input.txt
   hyperlight run --dir . --dir /srv/data::/data:ro app.wasm
   hyperlight run --env LANG=C --env HOME --memory 1GiB --timeout 30s app.wasm
+  hyperlight run --invoke 'add(1, 2)' component.wasm
+  hyperlight run --invoke add module.wasm 1 2
 
 Exit status:
   that of the program; or 124 after --timeout, 125 after an error of hyperlight, 126 if the
@@ -37,6 +40,15 @@ pub(super) struct Run {
         value_parser = OsStringValueParser::new().try_map(parse::dir)
     )]
     dir: Vec<DirOption>,
+    /// Call an exported function and print its results, instead of running the command
+    ///
+    /// Of a component the call, in WAVE: `add(1, 2)`, `greet("you")`. Of a core module the name of the
+    /// function; its arguments follow the file. `hyperlight inspect` lists the functions.
+    #[arg(long, value_name = "CALL", value_parser = NonEmptyStringValueParser::new())]
+    invoke: Option<String>,
+    /// Give the program this name as argument 0 [default: the name of the file]
+    #[arg(long, value_name = "NAME")]
+    argv0: Option<OsString>,
     /// Limit the memory of the micro-VM [default: 256MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse::bytes)]
     memory: Option<u64>,
@@ -50,10 +62,10 @@ pub(super) struct Run {
     /// Print on stderr, at the end, what the run cost
     #[arg(long)]
     stats: bool,
-    /// The component
+    /// The component or module
     #[arg(value_name = "FILE.wasm")]
     file: PathBuf,
-    /// Arguments for the program
+    /// Arguments for the program: everything behind the file, with or without `--` before it
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }
@@ -66,15 +78,26 @@ impl Run {
         let memory = MemoryBytes::try_from(memory).map_err(CliError::Memory)?;
         let env = self.env.into_iter().map(env_entry).collect::<Result<_, _>>()?;
         let preopens = self.dir.into_iter().map(preopen).collect::<Result<_, _>>()?;
+        let invoke = self.invoke.map(Text::try_from).transpose()?;
+        let entry = if invoke.is_some() { Entry::Any } else { Entry::Command };
         let wasm = Wasm::open(&self.file)?;
-        let name = Text::try_from(wasm.name().to_owned())?;
-        let mut args = vec![name.clone()];
+        let program_name = Text::try_from(wasm.name().to_owned())?;
+        let argv0 = self.argv0.map(|name| text("argument 0", name)).transpose()?;
+        let mut args = vec![argv0.unwrap_or_else(|| program_name.clone())];
         for arg in self.args {
             args.push(text("argument", arg)?);
         }
-        let program = program(&wasm, self.cache_dir.as_deref())?;
-        let workload =
-            Workload { program: program.path(), program_name: name, args, env, preopens, memory };
+        let program = program(&wasm, entry, self.cache_dir.as_deref())?;
+        let workload = Workload {
+            program: program.path(),
+            program_name,
+            cwd: None,
+            invoke,
+            args,
+            env,
+            preopens,
+            memory,
+        };
         let outcome = microvm::boot(&workload)?.run(self.timeout)?;
         if let Some(message) = microvm::message(&workload, &outcome.exit) {
             match self.timeout {
@@ -119,7 +142,7 @@ fn preopen(dir: DirOption) -> Result<Preopen, CliError> {
 fn tell_stats(program: &CompiledProgram, outcome: &Outcome) {
     let compile = match &program.origin {
         Origin::Cached { path } => format!("not needed: {}", path.display()),
-        Origin::Compiled { took, .. } | Origin::Uncached { took, .. } => format!("{took:.1?}"),
+        Origin::Compiled { cost, .. } | Origin::Uncached { cost, .. } => cost.to_string(),
     };
     let stats = &outcome.stats;
     let calls: u64 = stats.calls().map(|(_, count)| count).sum();

@@ -1,6 +1,7 @@
 use clap::CommandFactory;
 
 use super::*;
+use crate::compile::Job;
 
 fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(["hyperlight"].iter().chain(args))
@@ -48,5 +49,35 @@ fn a_missing_file_is_127_and_a_refused_one_126() {
     assert_eq!(CliError::from(missing).status(), 127);
     let refused = CliError::compile("a".into(), crate::compile::Refusal::Empty.into());
     assert_eq!(refused.status(), 126);
-    assert_eq!(CliError::compile("a".into(), CompileError::TooLong).status(), 125);
+    assert_eq!(CliError::compile("a".into(), CompileError::TooLong(Job::Compile)).status(), 126);
+    assert_eq!(CliError::compile("a".into(), CompileError::Changed).status(), 125);
+}
+
+#[test]
+fn arguments_need_no_dashes_before_them() {
+    let text = format!("{:?}", parse(&["run", "app.wasm", "a", "b", "-c", "--json"]).unwrap());
+    assert!(text.contains(r#"args: ["a", "b", "-c", "--json"]"#), "{text}");
+}
+
+#[test]
+fn a_call_is_one_argument_before_the_file() {
+    let cli = parse(&["run", "--invoke", "add(1, 2)", "--argv0", "sum", "a.wasm"]).unwrap();
+    let text = format!("{cli:?}");
+    assert!(text.contains(r#"invoke: Some("add(1, 2)"), argv0: Some("sum")"#), "{text}");
+    let cli = parse(&["run", "--invoke", "add", "a.wasm", "--", "1", "-2"]).unwrap();
+    assert!(format!("{cli:?}").contains(r#"args: ["1", "-2"]"#), "{cli:?}");
+}
+
+#[test]
+fn a_call_of_nothing_is_refused() {
+    let error = parse(&["run", "--invoke", "", "a.wasm"]).unwrap_err().to_string();
+    assert!(error.contains("--invoke"), "{error}");
+}
+
+#[test]
+fn the_help_of_run_names_each_option() {
+    let help = parse(&["run", "--help"]).unwrap_err().to_string();
+    for option in ["--env", "--dir", "--invoke", "--argv0", "--memory", "--timeout", "--stats"] {
+        assert!(help.contains(option), "{help}");
+    }
 }

@@ -6,7 +6,9 @@
 //! Source: WebAssembly/proposals, phases 1 to 3, for those that may still change; threads are finished,
 //! but a guest has one vCPU and one stack.
 
-use wasmtime::wasmparser::WasmFeatures;
+use wasmtime::wasmparser::{BinaryReaderError, Validator, WasmFeatures};
+
+use super::outline::Kind;
 
 /// A proposal that guests do not have.
 #[derive(Debug)]
@@ -22,13 +24,16 @@ pub(super) struct Proposal {
 const WITHOUT_ASYNC: &str = "build for WASI 0.2";
 const WITHOUT: &str = "build without it";
 
+/// Threads.
+pub(super) const THREADS: Proposal = Proposal {
+    flag: WasmFeatures::THREADS,
+    name: "threads (shared memory)",
+    advice: "build without -pthread, and not for wasm32-wasip1-threads",
+};
+
 /// What is off.
 pub(super) const OFF: &[Proposal] = &[
-    Proposal {
-        flag: WasmFeatures::THREADS,
-        name: "threads (shared memory, atomics)",
-        advice: "build without -pthread, and not for wasm32-wasip1-threads",
-    },
+    THREADS,
     Proposal {
         flag: WasmFeatures::SHARED_EVERYTHING_THREADS,
         name: "shared-everything-threads",
@@ -116,6 +121,61 @@ pub(super) fn find(flags: WasmFeatures) -> Option<&'static Proposal> {
     OFF.iter().find(|proposal| flags.contains(proposal.flag))
 }
 
+/// The names of the proposals beyond WebAssembly 1.0.
+const STANDARD: &[(WasmFeatures, &str)] = &[
+    (WasmFeatures::SATURATING_FLOAT_TO_INT, "nontrapping-float-to-int-conversions"),
+    (WasmFeatures::SIGN_EXTENSION, "sign-extension-ops"),
+    (WasmFeatures::MULTI_VALUE, "multi-value"),
+    (WasmFeatures::BULK_MEMORY, "bulk-memory-operations"),
+    (WasmFeatures::BULK_MEMORY_OPT, "bulk-memory-operations"),
+    (WasmFeatures::REFERENCE_TYPES, "reference-types"),
+    (WasmFeatures::CALL_INDIRECT_OVERLONG, "reference-types"),
+    (WasmFeatures::SIMD, "simd"),
+    (WasmFeatures::RELAXED_SIMD, "relaxed-simd"),
+    (WasmFeatures::TAIL_CALL, "tail-call"),
+    (WasmFeatures::EXTENDED_CONST, "extended-const"),
+    (WasmFeatures::FUNCTION_REFERENCES, "function-references"),
+    (WasmFeatures::GC, "gc"),
+    (WasmFeatures::MULTI_MEMORY, "multi-memory"),
+    (WasmFeatures::MEMORY64, "memory64"),
+    (WasmFeatures::EXCEPTIONS, "exception-handling"),
+];
+
+/// The proposals beyond WebAssembly 1.0 that a file uses: those without which it is not valid. Of a file
+/// that is not valid with all of them either, those up to the first mistake.
+pub(super) fn used(wasm: &[u8], kind: Kind) -> Vec<String> {
+    let mut features = WasmFeatures::WASM1;
+    features.set(WasmFeatures::COMPONENT_MODEL, kind == Kind::Component);
+    let mut names: Vec<String> = Vec::new();
+    // Each round names a proposal, or is the last.
+    while let Some(error) = Validator::new_with_features(features).validate_all(wasm).err() {
+        let Some((flag, name)) = missing(wasm, features, &error) else { break };
+        features |= flag;
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    names
+}
+
+/// The proposal whose absence is this error: named by the error, or found by trying which one moves it.
+fn missing(
+    wasm: &[u8],
+    features: WasmFeatures,
+    error: &BinaryReaderError,
+) -> Option<(WasmFeatures, &'static str)> {
+    let known = STANDARD.iter().copied().chain(OFF.iter().map(|it| (it.flag, it.name)));
+    let mut absent = known.filter(|(flag, _)| !features.contains(*flag));
+    if let Some(flag) = error.missing_wasm_feature() {
+        return absent.find(|(absent, _)| flag.contains(*absent));
+    }
+    absent.find(|(flag, _)| {
+        let again = Validator::new_with_features(features | *flag).validate_all(wasm);
+        again.err().is_none_or(|other| other.offset() > error.offset())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,5 +185,37 @@ mod tests {
         let off = OFF.iter().fold(WasmFeatures::empty(), |all, proposal| all | proposal.flag);
         assert_eq!(on() & off, WasmFeatures::empty());
         assert_eq!(on() | off, WasmFeatures::all());
+    }
+
+    fn used_by(text: &str) -> Vec<String> {
+        used(&wat::parse_str(text).unwrap(), Kind::Module)
+    }
+
+    #[test]
+    fn what_a_file_uses_beyond_webassembly_1_0_is_named() {
+        assert_eq!(used_by("(module (func (export \"f\")))"), [""; 0]);
+        let cases = [
+            ("(func (param i32) (result i32) (i32.extend8_s (local.get 0)))", "sign-extension-ops"),
+            ("(func (result i32 i32) i32.const 1 i32.const 2)", "multi-value"),
+            ("(func (param f32) (result i32) (i32.trunc_sat_f32_s (local.get 0)))", STANDARD[0].1),
+            ("(memory 1) (memory 1)", "multi-memory"),
+            ("(memory i64 1)", "memory64"),
+            ("(func $f return_call $f)", "tail-call"),
+            ("(memory 1 1 shared)", "threads (shared memory)"),
+            ("(global i32 (i32.add (i32.const 1) (i32.const 2)))", "extended-const"),
+            ("(func (param v128))", "simd"),
+            ("(table 1 externref)", "reference-types"),
+        ];
+        for (body, name) in cases {
+            assert_eq!(used_by(&format!("(module {body})")), [name], "{body}");
+        }
+        assert!(used_by("(module (tag))").contains(&"exception-handling".to_owned()));
+        assert!(used_by("(module (type (struct)))").contains(&"gc".to_owned()));
+    }
+
+    #[test]
+    fn an_invalid_file_is_no_endless_search() {
+        let invalid = wat::parse_str("(module (func (param v128) i32.const 1))").unwrap();
+        assert_eq!(used(&invalid, Kind::Module), ["simd"]);
     }
 }

@@ -6,14 +6,14 @@
 use serde::{Deserialize, Serialize};
 use wasmtime::wasmparser::BinaryReaderError;
 
-use super::inspect::{WASI_PATCH_MAX, provided_packages};
 use super::proposal::{self, Proposal};
+use super::wasi::{P0_MODULE, P1_MODULE, advice};
 
 /// Why a file is not compiled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// No bytes.
-    #[error("the file is empty; a WebAssembly component is needed")]
+    #[error("the file is empty; a WebAssembly component or module is needed")]
     Empty,
     /// The wasm text format.
     #[error("WebAssembly text, not binary: convert it with `wasm-tools parse`")]
@@ -32,18 +32,6 @@ pub enum Refusal {
         /// The bytes behind the magic number, in hexadecimal.
         bytes: String,
     },
-    /// A core module that is a command.
-    #[error(
-        "a core WebAssembly module; only components run here: \
-         build for wasm32-wasip2, or make one with `wasm-tools component new`"
-    )]
-    CoreCommand,
-    /// A core module that could not run as a command either.
-    #[error(
-        "a core WebAssembly module, and one without a `_start` function; only components that \
-         are commands run here: build for wasm32-wasip2, or make one with `wasm-tools component new`"
-    )]
-    CoreLibrary,
     /// The file breaks the rules of WebAssembly.
     #[error("invalid WebAssembly: {reason} (at byte {offset:#x})")]
     Invalid {
@@ -52,33 +40,82 @@ pub enum Refusal {
         /// Where in the file.
         offset: u64,
     },
-    /// Nothing to run.
-    #[error("exports no wasi:cli/run@0.2, so it is not a command; it exports {}", list(exports))]
+    /// A component without an entry point.
+    #[error(
+        "exports no wasi:cli/run@0.2, so it is not a command; it exports {}{}",
+        list(exports),
+        how_to_call(exports)
+    )]
     NoRun {
         /// What the component exports.
         exports: Vec<String>,
     },
-    /// It needs something that guests do not have.
+    /// A core module without an entry point.
     #[error(
-        "imports `{name}`, which is not provided here; provided is WASI 0.2.0 to \
-         0.2.{WASI_PATCH_MAX}: {}",
-        provided_packages()
+        "exports no `_start`, so it is not a command; it exports the functions {}{}",
+        list(functions),
+        how_to_call(functions)
     )]
+    NoStart {
+        /// The functions that the module exports.
+        functions: Vec<String>,
+    },
+    /// A core module with an entry point that cannot be called.
+    #[error("exports `_start` as {found}, so it is not a command: its type must be (func)")]
+    StartSignature {
+        /// Its type.
+        found: String,
+    },
+    /// It needs something that guests do not have.
+    #[error("imports `{name}`, which is not provided here: {}", advice(name))]
     UnknownImport {
         /// The import.
         name: String,
     },
-    /// It needs a proposal that is off.
+    /// It needs something that is not WASI.
     #[error(
-        "uses the WebAssembly proposal {name}, which guests do not have: {advice} (at byte {offset:#x})"
+        "imports the {kind} `{name}`, which is not provided here: a core module may import the \
+         functions of {P1_MODULE} and nothing else; build it for wasm32-wasip1, not for a browser \
+         or another host"
     )]
+    UnknownCoreImport {
+        /// Module and name.
+        name: String,
+        /// What it should be.
+        kind: String,
+    },
+    /// It uses a WASI function as it is not.
+    #[error("imports `{P1_MODULE}.{name}` as {found}; in WASI it is {expected}")]
+    Signature {
+        /// The function.
+        name: String,
+        /// Its type in the file.
+        found: String,
+        /// Its type in WASI.
+        expected: String,
+    },
+    /// It needs the snapshot of WASI before preview 1.
+    #[error(
+        "imports `{P0_MODULE}.{name}`, a function of the WASI of 2019 (preview 0), which is not \
+         provided here: build it with a current toolchain for wasm32-wasip1"
+    )]
+    Preview0 {
+        /// The function.
+        name: String,
+    },
+    /// It needs a proposal that is off.
+    #[error("uses the WebAssembly proposal {name}, which guests do not have: {advice}")]
     Proposal {
         /// The proposal.
         name: String,
         /// What to do.
         advice: String,
-        /// Where in the file.
-        offset: u64,
+    },
+    /// Its imports and exports are too many to be listed.
+    #[error("names too much to be listed: {bytes} bytes of imports and exports")]
+    TooManyNames {
+        /// How much.
+        bytes: u64,
     },
     /// Wasmtime does not compile it for another reason.
     #[error("cannot be compiled: {reason}")]
@@ -99,15 +136,18 @@ pub enum Refusal {
 impl Refusal {
     /// What Wasmtime says about the file's bytes.
     pub(super) fn invalid(error: &BinaryReaderError) -> Self {
-        let offset = error.offset().try_into().unwrap_or(u64::MAX);
         match error.missing_wasm_feature().and_then(proposal::find) {
-            Some(Proposal { name, advice, .. }) => {
-                Self::Proposal { name: (*name).to_owned(), advice: (*advice).to_owned(), offset }
-            }
-            None => {
-                Self::Invalid { reason: one_line(&format_args!("{}", error.message())), offset }
-            }
+            Some(proposal) => Self::proposal(proposal),
+            None => Self::Invalid {
+                reason: one_line(&error.message()),
+                offset: error.offset().try_into().unwrap_or(u64::MAX),
+            },
         }
+    }
+
+    /// The file uses a proposal that is off.
+    pub(super) fn proposal(proposal: &Proposal) -> Self {
+        Self::Proposal { name: proposal.name.to_owned(), advice: proposal.advice.to_owned() }
     }
 
     /// What Wasmtime says for any other reason.
@@ -120,7 +160,7 @@ impl Refusal {
 const TEXT_CHARS_MAX: usize = 400;
 
 /// `text` without line ends and control characters, and of a length that a person reads.
-pub(super) fn one_line(text: &dyn std::fmt::Display) -> String {
+pub(crate) fn one_line(text: &dyn std::fmt::Display) -> String {
     let text = text.to_string();
     let mut line = String::new();
     for c in text.trim().chars().take(TEXT_CHARS_MAX) {
@@ -138,4 +178,9 @@ fn list(names: &[String]) -> String {
         [] => "nothing".to_owned(),
         names => names.join(", "),
     }
+}
+
+/// What to do with what is exported.
+const fn how_to_call(names: &[String]) -> &'static str {
+    if names.is_empty() { "" } else { ": call a function with `hyperlight run --invoke`" }
 }

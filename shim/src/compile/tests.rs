@@ -15,8 +15,16 @@ fn binary(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
+fn compiled(wasm: &[u8]) -> Result<Compiled, Refusal> {
+    compile(wasm, Entry::Command)
+}
+
 fn refusal(wasm: &[u8]) -> Refusal {
-    compile(wasm).map(|program| program.len()).unwrap_err()
+    compiled(wasm).unwrap_err()
+}
+
+fn module_refusal(body: &str) -> Refusal {
+    refusal(&binary(&format!("(module {body} (func (export \"_start\")))")))
 }
 
 fn with_import(name: &str) -> Vec<u8> {
@@ -25,15 +33,39 @@ fn with_import(name: &str) -> Vec<u8> {
 
 #[test]
 fn a_command_component_is_compiled() {
-    let program = compile(&binary(COMMAND)).unwrap();
+    let Compiled { program, is_command } = compiled(&binary(COMMAND)).unwrap();
     let kind = Engine::detect_precompiled(&program);
-    assert_eq!(kind, Some(wasmtime::Precompiled::Component));
+    assert_eq!((kind, is_command), (Some(wasmtime::Precompiled::Component), true));
+}
+
+#[test]
+fn a_command_module_is_compiled() {
+    let wasm = binary(
+        r#"(module
+            (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
+            (import "wasi_snapshot_preview1" "fd_seek"
+                (func (param i32 i64 i32 i32) (result i32)))
+            (memory (export "memory") 1) (func (export "_start")))"#,
+    );
+    let Compiled { program, is_command } = compiled(&wasm).unwrap();
+    let kind = Engine::detect_precompiled(&program);
+    assert_eq!((kind, is_command), (Some(wasmtime::Precompiled::Module), true));
+}
+
+#[test]
+fn a_library_is_compiled_for_who_calls_its_functions() {
+    let reactor = r#"(module (func (export "_initialize")) (func (export "add")))"#;
+    let component = COMMAND.replace("wasi:cli/run@0.2.6", "my:own/runner");
+    for library in [reactor, &component] {
+        let library = compile(&binary(library), Entry::Any).unwrap();
+        assert!(!library.is_command);
+    }
 }
 
 #[test]
 fn every_patch_release_that_the_guest_has_may_be_imported() {
-    for patch in 0..=inspect::WASI_PATCH_MAX {
-        compile(&with_import(&format!("wasi:io/error@0.2.{patch}"))).unwrap();
+    for patch in 0..=wasi::PATCH_MAX {
+        compiled(&with_import(&format!("wasi:io/error@0.2.{patch}"))).unwrap();
     }
 }
 
@@ -67,7 +99,7 @@ fn an_import_of_a_nested_component_is_nobodys_business() {
         r#"(component (import "my:own/thing" (instance))) (core module"#,
         1,
     );
-    compile(&binary(&nested)).unwrap();
+    compiled(&binary(&nested)).unwrap();
 }
 
 #[test]
@@ -76,21 +108,82 @@ fn a_component_without_run_is_told_what_it_exports() {
     let refusal = refusal(&binary(&other));
     assert_eq!(refusal, Refusal::NoRun { exports: vec!["my:own/runner".to_owned()] });
     assert!(refusal.to_string().contains("it exports my:own/runner"), "{refusal}");
-    assert!(compile(b"\0asm\x0d\0\x01\0").unwrap_err().to_string().contains("exports nothing"));
+    let nothing = compiled(b"\0asm\x0d\0\x01\0").unwrap_err().to_string();
+    assert!(nothing.contains("exports nothing"), "{nothing}");
 }
 
 #[test]
-fn a_core_module_is_told_how_to_become_a_component() {
-    let command = refusal(&binary(r#"(module (func (export "_start")))"#));
-    assert_eq!(command, Refusal::CoreCommand);
-    assert!(command.to_string().contains("wasm-tools component new"), "{command}");
+fn a_module_without_start_is_told_what_it_exports() {
+    let library = refusal(&binary(
+        r#"(module (memory (export "memory") 1) (func (export "_initialize")) (func (export "add")))"#,
+    ));
+    let functions = vec!["_initialize".to_owned(), "add".to_owned()];
+    assert_eq!(library, Refusal::NoStart { functions });
+    assert!(library.to_string().contains("--invoke"), "{library}");
 }
 
 #[test]
-fn a_core_module_without_start_is_told_that_too() {
-    let library = refusal(&binary(r#"(module (func (export "add")))"#));
-    assert_eq!(library, Refusal::CoreLibrary);
-    assert!(library.to_string().contains("_start"), "{library}");
+fn a_start_that_cannot_be_called_is_told_by_its_type() {
+    let refusal = refusal(&binary(r#"(module (func (export "_start") (param i32)))"#));
+    assert!(refusal.to_string().contains("(func (param i32))"), "{refusal}");
+}
+
+#[test]
+fn an_import_that_is_no_function_of_preview_1_is_refused_by_name_and_kind() {
+    let cases = [
+        (r#"(import "env" "f" (func))"#, "function `env.f`"),
+        (r#"(import "env" "memory" (memory 1))"#, "memory `env.memory`"),
+        (r#"(import "env" "t" (table 1 funcref))"#, "table `env.t`"),
+        (r#"(import "env" "g" (global i32))"#, "global `env.g`"),
+        (r#"(import "wasi_snapshot_preview1" "fd_open" (func))"#, "preview1.fd_open`"),
+        (r#"(import "wasi_snapshot_preview1" "fd_read" (memory 1))"#, "memory `wasi_snapshot"),
+        (r#"(import "wasi_snapshot_preview2" "fd_read" (func))"#, "preview2.fd_read`"),
+        (r#"(import "" "\0a" (func))"#, "function `."),
+    ];
+    for (import, named) in cases {
+        let refusal = module_refusal(import);
+        assert!(matches!(refusal, Refusal::UnknownCoreImport { .. }), "{import}: {refusal:?}");
+        let text = refusal.to_string();
+        assert!(text.contains(named) && !text.contains('\n'), "{import}: {text}");
+    }
+}
+
+#[test]
+fn a_function_of_preview_1_with_another_type_is_refused_with_both() {
+    let refusal = module_refusal(
+        r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i64 i64 i64 i64) (result i32)))"#,
+    );
+    let text = refusal.to_string();
+    assert!(text.contains("(func (param i64 i64 i64 i64) (result i32))"), "{text}");
+    assert!(text.contains("(func (param i32 i32 i32 i32) (result i32))"), "{text}");
+}
+
+#[test]
+fn preview_0_is_refused_by_name() {
+    let refusal = module_refusal(
+        r#"(import "wasi_unstable" "fd_write" (func (param i32 i32 i32 i32) (result i32)))"#,
+    );
+    assert!(refusal.to_string().contains("`wasi_unstable.fd_write`"), "{refusal}");
+}
+
+#[test]
+fn threads_are_named_whatever_else_is_imported() {
+    let imports = [
+        r#"(import "env" "memory" (memory 1 1 shared))"#,
+        r#"(import "wasi" "thread-spawn" (func (param i32) (result i32)))"#,
+        r#"(import "env" "f" (func)) (import "env" "memory" (memory 1 1 shared))"#,
+    ];
+    for import in imports {
+        let refusal = module_refusal(import).to_string();
+        assert!(refusal.contains("threads") && refusal.contains("-pthread"), "{refusal}");
+    }
+}
+
+#[test]
+fn http_is_refused_with_how_to_build_without_it() {
+    let refusal = refusal(&with_import("wasi:http/types@0.2.3")).to_string();
+    assert!(refusal.contains("wasi:http/types@0.2.3"), "{refusal}");
+    assert!(refusal.contains("--disable http"), "{refusal}");
 }
 
 #[test]
@@ -98,7 +191,9 @@ fn what_is_not_wasm_is_told_by_its_first_bytes() {
     let elf = refusal(b"\x7fELF\x02\x01\x01\0\0\0").to_string();
     assert!(elf.contains("7f 45 4c 46"), "{elf}");
     assert_eq!(refusal(b""), Refusal::Empty);
-    assert_eq!(refusal(b"  (component)"), Refusal::Text);
+    for text in [&b"  (component)"[..], b";; a comment\n(module)", b"(; another ;) (module)"] {
+        assert_eq!(refusal(text), Refusal::Text);
+    }
     assert!(matches!(refusal(b"\0asm"), Refusal::UnknownVersion { .. }));
     assert!(matches!(refusal(b"\0asm\x02\0\0\0"), Refusal::UnknownVersion { .. }));
 }
@@ -108,7 +203,7 @@ fn a_component_cut_off_within_a_section_is_refused_with_a_place() {
     let whole = binary(COMMAND);
     let mut sound = Vec::new();
     for len in 8..whole.len() {
-        match compile(&whole[..len]).map(|program| program.len()) {
+        match compiled(&whole[..len]) {
             Err(Refusal::Invalid { offset, .. }) => assert!(offset <= len as u64, "first {len}"),
             // Cut between two sections it is a whole, smaller component: one without its export,
             // or one without its names.
@@ -126,7 +221,7 @@ fn a_component_with_any_bit_changed_is_compiled_or_refused_in_one_line() {
     for bit in 0..whole.len() * 8 {
         let mut damaged = whole.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
-        if let Err(refusal) = compile(&damaged) {
+        if let Err(refusal) = compiled(&damaged) {
             let text = refusal.to_string();
             assert!(
                 !text.chars().any(char::is_control) && text.len() < 1000,
@@ -195,8 +290,9 @@ fn what_guests_can_run_is_compiled() {
         "(table 1 externref) (func (param externref) (table.set 0 (i32.const 0) (local.get 0)))",
     ];
     for body in bodies {
-        compile(&binary(&COMMAND.replace("(core module $m", &format!("(core module $m {body}"))))
+        compiled(&binary(&COMMAND.replace("(core module $m", &format!("(core module $m {body}"))))
             .unwrap();
+        compiled(&binary(&format!("(module {body} (func (export \"_start\")))"))).unwrap();
     }
 }
 
@@ -218,7 +314,7 @@ fn the_settings_tell_one_engine_from_another() {
 #[test]
 fn a_refusal_survives_its_json() {
     let refusals = [
-        Refusal::CoreLibrary,
+        Refusal::NoStart { functions: Vec::new() },
         Refusal::Invalid { reason: "r".to_owned(), offset: 7 },
         Refusal::NoRun { exports: vec!["a".to_owned()] },
     ];

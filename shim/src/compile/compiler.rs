@@ -1,0 +1,290 @@
+//! The compiler as the rest of the shim sees it: a child process per job.
+//!
+//! Rule: whatever the input does to the compiler (crash, memory, time) ends the child and is a
+//! [`CompileError`] here. What the child writes is believed only as far as it was asked for: a program
+//! goes to a micro-VM that does not trust it either, everything else is parsed and bounded.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::num::NonZero;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+
+use super::child::{INSPECTION_BYTES_MAX, Job, REFUSED, Told};
+use super::inspection::Inspection;
+use super::refusal::one_line;
+use super::{Entry, Refusal};
+use crate::aot::Wasm;
+use crate::workload::size;
+
+/// Most threads of the compiler; more hardly help a single program.
+const THREADS_MAX: usize = 8;
+/// Most bytes of the child's standard error that are kept.
+const STDERR_BYTES_MAX: usize = 64 << 10;
+/// When a person who waits is told what for.
+const PROGRESS_AFTER: Duration = Duration::from_secs(1);
+
+/// Why there is no compiled program.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// The file is not what can run here.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The compiler took too much time.
+    #[error(
+        "{} took more than {} s of CPU time, or {} s in all, and was stopped",
+        .0.doing(), .0.limits().cpu_seconds, .0.limits().wall_time.as_secs()
+    )]
+    TooLong(Job),
+    /// The compiler took too much memory.
+    #[error(
+        "{} took more than {} GiB of memory and was stopped",
+        .0.doing(), .0.limits().address_space_bytes >> 30
+    )]
+    TooMuchMemory(Job),
+    /// The compiler crashed.
+    #[error("the compiler failed ({status}){}{said}", if said.is_empty() { "" } else { ": " })]
+    Crashed {
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said last, one line.
+        said: String,
+    },
+    /// Memory for the result could not be had.
+    #[error("create memory for the compiled program")]
+    CreateMemory(#[source] io::Error),
+    /// The child could not be started.
+    #[error("start the compiler ({})", program.display())]
+    Start {
+        /// The executable.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The child said something else than what it was asked.
+    #[error("the compiler's answer makes no sense")]
+    Nonsense(#[source] serde_json::Error),
+    /// What was a library when it was compiled is none.
+    #[error("the file changed while it was read")]
+    Changed,
+    /// The child could not be watched.
+    #[error("wait for the compiler")]
+    Wait(#[source] io::Error),
+}
+
+impl CompileError {
+    /// Whether another file would fare better.
+    #[must_use]
+    pub const fn is_about_the_file(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::TooLong(_) | Self::TooMuchMemory(_) => true,
+            Self::Crashed { .. }
+            | Self::CreateMemory(_)
+            | Self::Start { .. }
+            | Self::Nonsense(_)
+            | Self::Changed
+            | Self::Wait(_) => false,
+        }
+    }
+}
+
+/// What a compilation took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileCost {
+    /// By the clock.
+    pub time: Duration,
+    /// Most memory of the compiler's process, in bytes; `None` if it could not find out.
+    pub peak_bytes: Option<u64>,
+}
+
+impl fmt::Display for CompileCost {
+    /// `8.3s with 331.7 MiB of memory`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1?}", self.time)?;
+        match self.peak_bytes {
+            Some(bytes) => write!(f, " with {} of memory", size(bytes)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A program fresh from the compiler.
+#[derive(Debug)]
+pub struct CompiledFile {
+    /// Sealed memory with the program and nothing else.
+    pub file: File,
+    /// Whether it is a command.
+    pub is_command: bool,
+    /// What it took.
+    pub cost: CompileCost,
+}
+
+/// Runs [`compile`](super::compile) in child processes.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    program: PathBuf,
+}
+
+impl Compiler {
+    /// This executable again, which answers with [`child_main`](super::child_main).
+    #[must_use]
+    pub fn this_executable() -> Self {
+        Self { program: "/proc/self/exe".into() }
+    }
+
+    /// Another executable that answers with [`child_main`](super::child_main).
+    #[must_use]
+    pub fn at(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into() }
+    }
+
+    /// Compiles `wasm` into sealed memory. `waiting` is called once if that takes longer than a second.
+    ///
+    /// # Errors
+    ///
+    /// [`CompileError`].
+    pub fn compile(
+        &self,
+        wasm: &Wasm,
+        entry: Entry,
+        waiting: &dyn Fn(),
+    ) -> Result<CompiledFile, CompileError> {
+        let started = Instant::now();
+        let (file, told) = self.child(Job::Compile, wasm, &[entry.word()], waiting)?;
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
+        fcntl_add_seals(&file, seals).map_err(|error| CompileError::CreateMemory(error.into()))?;
+        let cost = CompileCost { time: started.elapsed(), peak_bytes: told.peak_bytes };
+        Ok(CompiledFile { file, is_command: told.is_command, cost })
+    }
+
+    /// Says what `wasm` is.
+    ///
+    /// # Errors
+    ///
+    /// [`CompileError`]: the file cannot be parsed. That it cannot run is no error, but told.
+    pub fn inspect(&self, wasm: &Wasm, waiting: &dyn Fn()) -> Result<Inspection, CompileError> {
+        let (file, _) = self.child(Job::Inspect, wasm, &[], waiting)?;
+        let bytes = file.metadata().map_err(CompileError::Wait)?.len();
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(INSPECTION_BYTES_MAX);
+        let mut json = vec![0; bytes];
+        file.read_exact_at(&mut json, 0).map_err(CompileError::Wait)?;
+        serde_json::from_slice(&json).map_err(CompileError::Nonsense)
+    }
+
+    /// Runs a child to its end. Its result is in the file.
+    fn child(
+        &self,
+        job: Job,
+        wasm: &Wasm,
+        args: &[&str],
+        waiting: &dyn Fn(),
+    ) -> Result<(File, Told), CompileError> {
+        let create = |error: rustix::io::Errno| CompileError::CreateMemory(error.into());
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let result = File::from(memfd_create("program", flags).map_err(create)?);
+        let start = |source| CompileError::Start { program: self.program.clone(), source };
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX);
+        let mut child = Command::new(&self.program)
+            .arg(job.subcommand())
+            .arg(wasm.sha256())
+            .args(args)
+            .env_clear()
+            .env("RAYON_NUM_THREADS", threads.to_string())
+            .current_dir("/")
+            .stdin(wasm.file().try_clone().map_err(start)?)
+            .stdout(result.try_clone().map_err(start)?)
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(start)?;
+        let ended = watch(&mut child, job, waiting);
+        if ended.is_err() {
+            // It may have ended by itself meanwhile; what counts is the reason already at hand.
+            let _ = child.kill();
+        }
+        let status = child.wait().map_err(CompileError::Wait)?;
+        let stderr = ended?;
+        if !status.success() {
+            return Err(failure(job, status, &stderr));
+        }
+        Ok((result, serde_json::from_slice(last_line(&stderr)).map_err(CompileError::Nonsense)?))
+    }
+}
+
+/// Reads what the child says until it has ended.
+fn watch(child: &mut Child, job: Job, waiting: &dyn Fn()) -> Result<Vec<u8>, CompileError> {
+    let started = Instant::now();
+    let failed = |error: rustix::io::Errno| CompileError::Wait(error.into());
+    let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).map_err(failed)?;
+    let mut stderr = child.stderr.take();
+    let mut said = Vec::new();
+    let mut chunk = [0; 4096];
+    let mut told = false;
+    loop {
+        let limit = if told { job.limits().wall_time } else { PROGRESS_AFTER };
+        let left = limit.saturating_sub(started.elapsed());
+        let timeout = Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        fds.extend(stderr.iter().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        let ready = match poll(&mut fds, Some(&timeout)) {
+            Ok(ready) => ready,
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        let has_ended = fds.first().is_some_and(|fd| !fd.revents().is_empty());
+        let has_said = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        if ready == 0 && told {
+            return Err(CompileError::TooLong(job));
+        }
+        if ready == 0 {
+            told = true;
+            waiting();
+        }
+        if has_said && let Some(pipe) = &mut stderr {
+            match pipe.read(&mut chunk) {
+                Ok(0) => stderr = None,
+                Ok(n) => {
+                    let room = STDERR_BYTES_MAX.saturating_sub(said.len()).min(n);
+                    said.extend_from_slice(chunk.get(..room).unwrap_or_default());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(CompileError::Wait(error)),
+            }
+        } else if has_ended {
+            return Ok(said);
+        }
+    }
+}
+
+/// What the child says in the end: libraries may have said something before.
+fn last_line(said: &[u8]) -> &[u8] {
+    said.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default()
+}
+
+/// What a child that did not succeed means.
+fn failure(job: Job, status: ExitStatus, stderr: &[u8]) -> CompileError {
+    if status.code() == Some(REFUSED.into())
+        && let Ok(refusal) = serde_json::from_slice(last_line(stderr))
+    {
+        return CompileError::Refused(refusal);
+    }
+    let said = String::from_utf8_lossy(stderr);
+    if status.signal() == Some(Signal::XCPU.as_raw()) {
+        CompileError::TooLong(job)
+    } else if said.contains("memory allocation of") || said.contains("Cannot allocate memory") {
+        CompileError::TooMuchMemory(job)
+    } else {
+        CompileError::Crashed { status, said: one_line(&said) }
+    }
+}
