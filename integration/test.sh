@@ -10,7 +10,12 @@ cd "$(dirname "$0")/.."
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-env "$@" test --release --workspace --no-fail-fast -- --show-output 2>&1 | tee "$log"
+{
+    env "$@" test --release --workspace --no-fail-fast -- --show-output
+    status=$?
+    fuzz/run.sh bounded
+    exit $((status | $?))
+} 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 
 # Where tests run one at a time, the runner has already begun the line.

@@ -20,7 +20,7 @@ use abi::{APPEND, Advice, Errno, FileKind, OpenFlags, Stat, TimesMask};
 use rustix::fs::{
     Advice as OsAdvice, AtFlags, FallocateFlags, FileType, Mode, OFlags, Timespec, Timestamps,
     UTIME_NOW, UTIME_OMIT, fadvise, fallocate, fcntl_setfl, fdatasync, fstat, fsync, ftruncate,
-    linkat, mkdirat, readlinkat, renameat, symlinkat, unlinkat, utimensat,
+    linkat, mkdirat, readlinkat, renameat, symlinkat, tell, unlinkat, utimensat,
 };
 use rustix::io::{Errno as Os, ReadWriteFlags, pread, pwrite, pwritev2};
 
@@ -56,17 +56,30 @@ pub(super) fn read(
 }
 
 /// Writes `data`: to a file at `offset` or [`APPEND`], to a stream where it stands.
-pub(super) fn write(object: &Object, offset: u64, data: &[u8]) -> Result<Answer, Errno> {
+pub(super) fn write(
+    object: &Object,
+    offset: u64,
+    data: &[u8],
+    reply: &mut [u8],
+) -> Result<Answer, Errno> {
     let written = match object.role {
-        Role::File if offset == APPEND => {
-            pwritev2(object.fd(), &[IoSlice::new(data)], 0, ReadWriteFlags::APPEND)
-                .map_err(refusal)?
-        }
+        Role::File if offset == APPEND => return append(object, data, reply),
         Role::File => pwrite(object.fd(), data, position(offset)?).map_err(refusal)?,
         Role::Stream { may_wait } => stdio::write(object.fd(), may_wait, data)?,
         Role::Directory | Role::Name => return Err(Errno::BadHandle),
     };
     Ok(Answer { value: written as u64, data_bytes: 0 })
+}
+
+/// Writes `data` at the end of a file and tells where they end. The descriptor's own position, which
+/// nothing else uses, is how the kernel tells.
+fn append(object: &Object, data: &[u8], reply: &mut [u8]) -> Result<Answer, Errno> {
+    const AT_POSITION: u64 = u64::MAX;
+    let data = [IoSlice::new(data)];
+    let written = pwritev2(object.fd(), &data, AT_POSITION, ReadWriteFlags::APPEND);
+    let written = written.map_err(refusal)?;
+    let end = tell(object.fd()).map_err(refusal)?;
+    Ok(Answer { value: written as u64, ..Answer::of(&end, reply)? })
 }
 
 /// Returns when what was written to a file or directory is on the medium.

@@ -98,9 +98,14 @@ pub enum Error {
         /// The path.
         guest_path: String,
     },
-    /// The signal for a file that gets too large would end the process.
-    #[error("catch SIGXFSZ")]
-    CatchSignal(#[source] io::Error),
+    /// A signal for what a guest does would end the process.
+    #[error("catch signal {signal}")]
+    CatchSignal {
+        /// Which.
+        signal: i32,
+        /// Why it cannot be caught.
+        source: io::Error,
+    },
     /// More was to be granted than the table holds.
     #[error("a guest has at most {limit} handles here; see the limit of open files (ulimit -n)")]
     TooManyHandles {
@@ -112,14 +117,18 @@ pub enum Error {
 impl Host {
     /// A host that grants `stdio` and nothing else.
     ///
-    /// From then on the process survives `SIGXFSZ`, unless it has chosen something else for it: a guest
-    /// that reaches the limit of file sizes (`RLIMIT_FSIZE`) gets [`Errno::FileTooLarge`].
+    /// From then on the process survives `SIGPIPE` and `SIGXFSZ`, unless it has chosen something else for
+    /// them: a guest that writes to a pipe without a reader gets [`Errno::BrokenPipe`], and one that
+    /// reaches the limit of file sizes (`RLIMIT_FSIZE`) gets [`Errno::FileTooLarge`].
     ///
     /// # Errors
     ///
     /// [`Error::CatchSignal`], [`Error::InspectStdio`], and [`Error::TooManyHandles`] if the process may hardly open a file.
     pub fn new(stdio: Stdio) -> Result<Self, Error> {
-        signal::catch_unless_handled(libc::SIGXFSZ).map_err(Error::CatchSignal)?;
+        for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+            signal::catch_unless_handled(signal)
+                .map_err(|source| Error::CatchSignal { signal, source })?;
+        }
         let mut host = Self { handles: Handles::new(), preopens: Vec::new(), terminal_flags: 0 };
         let streams = [
             (Handle::STDIN, stdio.stdin, boot_flags::STDIN_IS_TERMINAL),
@@ -220,7 +229,7 @@ impl Host {
                 fs::read(handles.readable(handle)?, offset, len, reply)
             }
             Request::Write { handle, offset, data } => {
-                fs::write(handles.writable(handle)?, offset, data)
+                fs::write(handles.writable(handle)?, offset, data, reply)
             }
             Request::Close { handle } => self.close(handle),
             Request::Sync { handle, data_only } => fs::sync(handles.get(handle)?, data_only),

@@ -7,9 +7,6 @@
 //!
 //! A file that serves as a standard stream (`< file`, `> file`, `>> file`) is read and written at the
 //! descriptor's own position, which it shares with whoever else has it, and never waits.
-//!
-//! The process has to ignore `SIGPIPE`, as Rust's runtime does: a gone reader is then
-//! [`Errno::BrokenPipe`] instead of the end of the VMM.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
