@@ -368,7 +368,8 @@ pub enum Request<'a> {
         /// Bytes wanted, at most [`layout::CALL_DATA_BYTES`].
         len: u32,
     },
-    /// Writes `data` at `offset`. Returns the bytes written, which may be fewer. args: handle, offset.
+    /// Writes `data` at `offset`. Returns the bytes written, which may be fewer; where they went to the
+    /// end of a file, the data area of the answer says where they end, a `u64`. args: handle, offset.
     Write {
         /// Needs the write right.
         handle: Handle,

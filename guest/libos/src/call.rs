@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use abi::layout::CALL_DATA_BYTES;
-use abi::{Errno, Handle, Request, Stat};
+use abi::{APPEND, Errno, Handle, Request, Stat};
 use zerocopy::FromBytes;
 
 /// Makes host calls.
@@ -79,10 +79,25 @@ impl Calls {
         self.call_for_bytes(&Request::Read { handle, offset, len }, <[u8]>::to_vec)
     }
 
-    /// Writes as much of `data` as one call takes. Returns the bytes written.
+    /// Writes as much of `data` as one call takes. Returns the bytes written. No file has a byte at the
+    /// offset that means [`APPEND`] on the wire.
     pub(crate) fn write(&self, handle: Handle, offset: u64, data: &[u8]) -> Result<usize, Errno> {
+        if offset == APPEND {
+            return Err(Errno::Invalid);
+        }
         let data = data.get(..CALL_DATA_BYTES.min(data.len())).unwrap_or_default();
         let written = self.call(&Request::Write { handle, offset, data })?;
         Ok(usize::try_from(written).unwrap_or(usize::MAX).min(data.len()))
+    }
+
+    /// Writes as much of `data` as one call takes at the end of a file. Returns the bytes written and
+    /// where they end.
+    pub(crate) fn append(&self, handle: Handle, data: &[u8]) -> Result<(usize, u64), Errno> {
+        let data = data.get(..CALL_DATA_BYTES.min(data.len())).unwrap_or_default();
+        let request = Request::Write { handle, offset: APPEND, data };
+        self.call_with(&request, |written, reply| {
+            let (end, _) = u64::read_from_prefix(reply).map_err(|_| Errno::Io)?;
+            Ok((usize::try_from(written).unwrap_or(usize::MAX).min(data.len()), end))
+        })?
     }
 }

@@ -30,20 +30,44 @@ impl OwnedHandle {
         &self.calls
     }
 
-    /// Writes all of `data` from `offset` on, or at the end for [`abi::APPEND`], or to a stream, waiting
-    /// for its reader. Returns the bytes written: all, or those before an error.
+    /// Writes all of `data` from `offset` on, or to a stream, waiting for its reader if `wait`. Returns
+    /// the bytes written: all, or those before an error.
     ///
     /// # Errors
     ///
     /// The host's refusal, if nothing was written.
     pub(crate) fn write_all(&self, offset: u64, data: &[u8], wait: bool) -> Result<usize, Errno> {
-        let mut written = 0;
-        while let Some(rest) = data.get(written..).filter(|rest| !rest.is_empty()) {
-            let offset = match offset {
-                abi::APPEND => abi::APPEND,
-                offset => offset.checked_add(written as u64).ok_or(Errno::FileTooLarge)?,
-            };
-            let result = match self.calls.write(self.handle, offset, rest) {
+        self.repeat(data, wait, |done, rest| {
+            let offset = offset.checked_add(done as u64).ok_or(Errno::FileTooLarge)?;
+            self.calls.write(self.handle, offset, rest)
+        })
+    }
+
+    /// Writes all of `data` at the end of a file. Returns the bytes written, and where they end.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_all`](Self::write_all).
+    pub(crate) fn append_all(&self, data: &[u8]) -> Result<(usize, u64), Errno> {
+        let mut file_end = 0;
+        let written = self.repeat(data, true, |_, rest| {
+            let (written, end) = self.calls.append(self.handle, rest)?;
+            file_end = end;
+            Ok(written)
+        })?;
+        Ok((written, file_end))
+    }
+
+    /// Makes the calls that write `data`: `write` is given how much is done and what remains.
+    fn repeat(
+        &self,
+        data: &[u8],
+        wait: bool,
+        mut write: impl FnMut(usize, &[u8]) -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
+        let mut done = 0;
+        while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+            let result = match write(done, rest) {
                 // What takes nothing and says nothing would keep us here for ever.
                 Ok(0) => Err(Errno::Io),
                 Err(Errno::Interrupted) => continue,
@@ -54,12 +78,12 @@ impl OwnedHandle {
                 result => result,
             };
             match result {
-                Ok(count) => written += count,
-                Err(errno) if written == 0 => return Err(errno),
+                Ok(count) => done += count,
+                Err(errno) if done == 0 => return Err(errno),
                 Err(_) => break, // the next call meets it again
             }
         }
-        Ok(written)
+        Ok(done)
     }
 }
 

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::layout::CALL_DATA_BYTES;
-use abi::{APPEND, Errno, poll_events};
+use abi::{Errno, poll_events};
 
 use crate::handle::OwnedHandle;
 use crate::output::Outputs;
@@ -114,7 +114,7 @@ impl OutputStream {
         while !bytes.is_empty() {
             let written = match &mut self.place {
                 Place::Pipe => return outputs.write(&self.handle, bytes),
-                Place::End => self.handle.write_all(APPEND, bytes, true)?,
+                Place::End => self.handle.append_all(bytes)?.0,
                 Place::At(offset) => {
                     let written = self.handle.write_all(*offset, bytes, true)?;
                     *offset = offset.saturating_add(written as u64);

@@ -15,8 +15,8 @@ pub(super) struct Fd {
     pub(super) descriptor: Descriptor,
     /// The path under which the program sees a directory that was open at start.
     pub(super) preopen: Option<String>,
-    /// Where a file is read and written next; `None` after an append: the end of the file.
-    pub(super) position: Option<u64>,
+    /// Where a file is read and written next.
+    pub(super) position: u64,
     /// Each write goes to the end of the file.
     pub(super) append: bool,
     /// A call does not wait for a stream.
@@ -32,7 +32,7 @@ impl Fd {
         Self {
             descriptor,
             preopen: None,
-            position: Some(0),
+            position: 0,
             append: false,
             nonblock: false,
             standard: false,
@@ -68,14 +68,6 @@ impl Fd {
             FileKind::Directory => Err(Errno::BadFd.into()),
             _ if self.descriptor.is_seekable() && !self.standard => Ok(()),
             _ => Err(Errno::IllegalSeek.into()),
-        }
-    }
-
-    /// Where the file is read and written next.
-    pub(super) fn position(&self) -> Answer<u64> {
-        match self.position {
-            Some(position) => Ok(position),
-            None => Ok(self.descriptor.stat()?.size),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The functions that work on one file descriptor.
 
 use abi::layout::CALL_DATA_BYTES;
-use abi::{APPEND, Advice, FileKind, Request, Stat, poll_events};
+use abi::{Advice, FileKind, Request, Stat, poll_events};
 
 use super::Wasi;
 use super::errno::{Answer, Errno, Failure};
@@ -31,6 +31,9 @@ pub(super) mod rights {
     pub(in crate::p1) const FD_WRITE: u64 = 1 << 6;
     pub(in crate::p1) const FD_ALLOCATE: u64 = 1 << 8;
     pub(in crate::p1) const FD_READDIR: u64 = 1 << 14;
+    /// Truncating as a file is opened. A directory does not say that it may: no runtime takes the right
+    /// away again, which programs that see it expect to work.
+    pub(in crate::p1) const PATH_FILESTAT_SET_SIZE: u64 = 1 << 19;
     pub(in crate::p1) const FD_FILESTAT_SET_SIZE: u64 = 1 << 22;
     /// All that begin with `path_`, and listing.
     pub(in crate::p1) const DIRECTORY: u64 = 0x1f << 9 | 0x3f << 14 | 1 << 20 | 7 << 24;
@@ -161,7 +164,8 @@ fn rights_of(fd: &Fd, opened: Rights) -> (u64, u64) {
         let mutate = if opened.mutate { 0 } else { rights::MUTATE };
         let base = rights::ALL
             & !(rights::FD_READ | rights::FD_WRITE | rights::FD_SEEK | rights::FD_TELL)
-            & !(rights::FD_ALLOCATE | rights::FD_FILESTAT_SET_SIZE | read | mutate);
+            & !(rights::FD_ALLOCATE | rights::FD_FILESTAT_SET_SIZE)
+            & !(rights::PATH_FILESTAT_SET_SIZE | read | mutate);
         let write = rights::FD_WRITE | rights::FD_ALLOCATE | rights::FD_FILESTAT_SET_SIZE | mutate;
         return (base, if opened.mutate { rights::ALL } else { rights::ALL & !write });
     }
@@ -278,21 +282,21 @@ pub(super) fn fd_seek(
     fd.check_seekable()?;
     let base = match whence {
         0 => 0,
-        1 => fd.position()?,
+        1 => fd.position,
         2 => fd.descriptor.stat()?.size,
         _ => return Err(Errno::Invalid.into()),
     };
     let target = base.checked_add_signed(offset).filter(|target| i64::try_from(*target).is_ok());
     let target = target.ok_or(Failure::from(Errno::Invalid))?;
     memory.write_u64(position, target)?;
-    fd.position = Some(target);
+    fd.position = target;
     Ok(())
 }
 
 pub(super) fn fd_tell(wasi: &mut Wasi, memory: &mut Memory<'_>, fd: u32, position: u32) -> Answer {
     let fd = wasi.fds.get(fd)?;
     fd.check_seekable()?;
-    memory.write_u64(position, fd.position()?)
+    memory.write_u64(position, fd.position)
 }
 
 /// Reads a file until the buffers are full or it ends; a stream once, waiting for something if `wait`.
@@ -331,26 +335,20 @@ fn read(
     length(done)
 }
 
-/// Writes all buffers, waiting for a stream's reader if `wait`, else what it takes.
+/// Writes all buffers by `write`, which is given how much is done and the bytes that follow, and says
+/// how many of them it wrote.
 fn write(
-    handle: &OwnedHandle,
-    offset: u64,
-    wait: bool,
     memory: &mut Memory<'_>,
     buffers: &Buffers,
+    mut write: impl FnMut(u64, &[u8]) -> Result<usize, abi::Errno>,
 ) -> Answer<u32> {
     if let Some(range) = buffers.single() {
-        let bytes = memory.all().get(range).unwrap_or_default();
-        return length(handle.write_all(offset, bytes, wait)?);
+        return length(write(0, memory.all().get(range).unwrap_or_default())?);
     }
     let mut done = 0;
     while done < buffers.total() {
         let bytes = buffers.gather(memory.all(), done, CALL_DATA_BYTES);
-        let offset = match offset {
-            APPEND => APPEND,
-            offset => offset.saturating_add(done as u64),
-        };
-        match handle.write_all(offset, &bytes, wait) {
+        match write(done as u64, &bytes) {
             Ok(count) => {
                 done += count;
                 if count < bytes.len() {
@@ -379,9 +377,8 @@ pub(super) fn fd_read(
         let count = read(handle, None, !fd.nonblock, memory, &buffers)?;
         return memory.write_u32(done, count);
     }
-    let position = fd.position()?;
-    let count = read(handle, Some(position), true, memory, &buffers)?;
-    fd.position = Some(position.saturating_add(count.into()));
+    let count = read(handle, Some(fd.position), true, memory, &buffers)?;
+    fd.position = fd.position.saturating_add(count.into());
     memory.write_u32(done, count)
 }
 
@@ -413,22 +410,25 @@ pub(super) fn fd_write(
     let fd = wasi.fds.get_mut(fd)?;
     let handle = fd.descriptor.writable()?;
     if fd.check_seekable().is_err() {
-        let count = write(handle, 0, !fd.nonblock, memory, &buffers)?;
+        let wait = !fd.nonblock;
+        let count = write(memory, &buffers, |_, bytes| handle.write_all(0, bytes, wait))?;
         return memory.write_u32(done, count);
     }
-    let count = match fd.append {
-        true => {
-            let count = write(handle, APPEND, true, memory, &buffers)?;
-            fd.position = None;
-            count
-        }
-        false => {
-            let position = fd.position()?;
-            let count = write(handle, position, true, memory, &buffers)?;
-            fd.position = Some(position.saturating_add(count.into()));
-            count
-        }
-    };
+    if fd.append {
+        let mut position = fd.position;
+        let count = write(memory, &buffers, |_, bytes| {
+            let (count, end) = handle.append_all(bytes)?;
+            position = end;
+            Ok(count)
+        })?;
+        fd.position = position;
+        return memory.write_u32(done, count);
+    }
+    let start = fd.position;
+    let count = write(memory, &buffers, |past, bytes| {
+        handle.write_all(start.saturating_add(past), bytes, true)
+    })?;
+    fd.position = start.saturating_add(count.into());
     memory.write_u32(done, count)
 }
 
@@ -445,10 +445,10 @@ pub(super) fn fd_pwrite(
     let buffers = Buffers::read(memory, buffers, count)?;
     let fd = wasi.fds.get(fd)?;
     fd.check_seekable()?;
-    if offset == APPEND {
-        return Err(Errno::Invalid.into());
-    }
-    let offset = if fd.append { APPEND } else { offset };
-    let count = write(fd.descriptor.writable()?, offset, true, memory, &buffers)?;
+    let handle = fd.descriptor.writable()?;
+    let count = write(memory, &buffers, |past, bytes| match fd.append {
+        true => handle.append_all(bytes).map(|(count, _)| count),
+        false => handle.write_all(offset.saturating_add(past), bytes, true),
+    })?;
     memory.write_u32(done, count)
 }

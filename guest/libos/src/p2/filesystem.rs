@@ -37,8 +37,13 @@ impl From<Errno> for FsFailure {
 }
 
 impl From<ResourceTableError> for FsFailure {
+    /// A component that holds as many resources as it may is told so; any other error is a handle that
+    /// it does not have.
     fn from(error: ResourceTableError) -> Self {
-        Self::Trap(error.into())
+        match error {
+            ResourceTableError::Full => Self::Declined(Errno::NoMemory),
+            error => Self::Trap(error.into()),
+        }
     }
 }
 
@@ -57,13 +62,14 @@ fn error_code(errno: Errno) -> ErrorCode {
         Errno::NotDirectory => ErrorCode::NotDirectory,
         Errno::IsDirectory => ErrorCode::IsDirectory,
         Errno::Invalid => ErrorCode::Invalid,
-        Errno::Io | Errno::TooManyHandles | Errno::ConnectionReset => ErrorCode::Io,
+        Errno::Io | Errno::ConnectionReset => ErrorCode::Io,
         Errno::Loop => ErrorCode::Loop,
         Errno::NameTooLong => ErrorCode::NameTooLong,
         Errno::NoSpace => ErrorCode::InsufficientSpace,
         Errno::Quota => ErrorCode::Quota,
         Errno::ReadOnly => ErrorCode::ReadOnly,
-        Errno::NoMemory => ErrorCode::InsufficientMemory,
+        // The interface has no word for a full table of handles.
+        Errno::NoMemory | Errno::TooManyHandles => ErrorCode::InsufficientMemory,
         Errno::TooManyLinks => ErrorCode::TooManyLinks,
         Errno::FileTooLarge => ErrorCode::FileTooLarge,
         Errno::Busy => ErrorCode::Busy,
@@ -286,9 +292,6 @@ impl types::HostDescriptor for Wasi {
 
     fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: u64) -> FsResult<u64> {
         let handle = self.table.get(&fd)?.writable()?;
-        if offset == abi::APPEND {
-            return Err(Errno::Invalid.into());
-        }
         Ok(handle.calls().write(handle.get(), offset, &bytes)? as u64)
     }
 
