@@ -75,6 +75,9 @@ pub(super) fn write(
 /// nothing else uses, is how the kernel tells.
 fn append(object: &Object, data: &[u8], reply: &mut [u8]) -> Result<Answer, Errno> {
     const AT_POSITION: u64 = u64::MAX;
+    if reply.len() < size_of::<u64>() {
+        return Err(Errno::TooBig); // before it is written
+    }
     let data = [IoSlice::new(data)];
     let written = pwritev2(object.fd(), &data, AT_POSITION, ReadWriteFlags::APPEND);
     let written = written.map_err(refusal)?;

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use abi::layout::CALL_DATA_BYTES;
-use abi::{Errno, Handle, OpenFlags, PollEntry, Request, Stat};
+use abi::{APPEND, Errno, Handle, OpenFlags, PollEntry, Request, Stat};
 use rustix::pipe::pipe;
 use tempfile::TempDir;
 use zerocopy::{FromBytes as _, IntoBytes as _};
@@ -126,6 +126,17 @@ impl Guest {
         data: impl AsRef<[u8]>,
     ) -> Result<u64, Errno> {
         self.call(Request::Write { handle, offset, data: data.as_ref() })
+    }
+
+    /// Writes at the end of a file. Returns the bytes written and where they end.
+    pub(super) fn append(
+        &mut self,
+        handle: Handle,
+        data: impl AsRef<[u8]>,
+    ) -> Result<(u64, u64), Errno> {
+        let request = Request::Write { handle, offset: APPEND, data: data.as_ref() };
+        let (value, end) = self.ask(request)?;
+        Ok((value, u64::from_le_bytes(end.try_into().expect("a whole number"))))
     }
 
     pub(super) fn stat(&mut self, handle: Handle) -> Result<Stat, Errno> {

@@ -31,7 +31,7 @@ fn a_sparse_file_goes_beyond_4_gib() {
     assert_eq!(guest.write(file, offset, b"far"), Ok(3));
     assert_eq!(guest.read(file, offset), Ok(b"far".to_vec()));
     assert_eq!(guest.stat(file).expect("stat").size, offset + 3);
-    assert_eq!(guest.write(file, APPEND, b" off"), Ok(4));
+    assert_eq!(guest.append(file, b" off"), Ok((4, offset + 7)));
     assert_eq!(guest.read(file, offset), Ok(b"far off".to_vec()));
     // Not what a counter of 32 bits would make of it.
     assert_eq!(guest.read(file, offset - (4 << 30)), Ok(vec![0; CALL_DATA_BYTES]));
@@ -70,17 +70,32 @@ fn appends_of_two_guests_do_not_overwrite_each_other() {
         let dir = fs::File::open(guest.inside(".")).expect("open").into();
         let dir = other.host.preopen(dir, "/data", DirAccess::ReadWrite).expect("preopen");
         let log = other.open(dir, "log", WRITE.with(CREATE)).expect("open");
-        for _ in 0..LINES {
-            assert_eq!(other.write(log, APPEND, [byte; 64]), Ok(64));
-        }
+        let append = |_| match other.append(log, [byte; 64]) {
+            Ok((64, end)) => (byte, usize::try_from(end).expect("small")),
+            other => panic!("{other:?}"),
+        };
+        (0..LINES).map(append).collect::<Vec<_>>()
     };
-    thread::scope(|scope| {
-        scope.spawn(|| append(b'a'));
-        scope.spawn(|| append(b'b'));
+    let ends = thread::scope(|scope| {
+        let append = &append;
+        let threads = [b'a', b'b'].map(|byte| scope.spawn(move || append(byte)));
+        threads.map(|thread| thread.join().expect("appends")).concat()
     });
     let log = fs::read(guest.inside("log")).expect("read");
     assert_eq!(log.len(), 2 * LINES * 64);
-    assert!(log.chunks(64).all(|line| line.iter().all(|byte| *byte == line[0])));
+    // Each is where the answer says, whatever the other has appended meanwhile.
+    for (byte, end) in ends {
+        assert!(log[end - 64..end].iter().all(|found| *found == byte), "{end}");
+    }
+}
+
+#[test]
+fn an_append_whose_end_cannot_be_told_is_not_made() {
+    let mut guest = Guest::new();
+    let handle = guest.create("file");
+    let request = Request::Write { handle, offset: APPEND, data: b"text" };
+    assert_eq!(guest.host.call(request, &mut [0; 7]), Err(Errno::TooBig));
+    assert_eq!(guest.stat(handle).expect("stat").size, 0);
 }
 
 #[test]

@@ -100,8 +100,15 @@ fn pattern(start: usize) -> Vec<u8> {
 fn fill(guest: &mut Guest, handle: Handle, offset: impl Fn(usize) -> u64) -> Vec<u8> {
     let mut written = Vec::new();
     loop {
-        let data = pattern(written.len());
-        match guest.write(handle, offset(written.len()), &data) {
+        let (data, offset) = (pattern(written.len()), offset(written.len()));
+        let result = match offset {
+            APPEND => guest.append(handle, &data).map(|(len, end)| {
+                assert_eq!(end, written.len() as u64 + len);
+                len
+            }),
+            offset => guest.write(handle, offset, &data),
+        };
+        match result {
             Ok(len) => written.extend(&data[..usize::try_from(len).expect("no more than asked")]),
             Err(errno) => {
                 assert_eq!(errno, Errno::NoSpace);
