@@ -1,0 +1,74 @@
+//! The host calls that a run makes, for tests that count them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use abi::{Handle, Nr, Request};
+
+/// A host call that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Which.
+    pub nr: Nr,
+    /// The handles that it uses: those of all entries for a poll.
+    pub handles: Vec<Handle>,
+    /// Whether it may wait, and for how long: the timeout of a poll.
+    pub timeout_ns: Option<u64>,
+}
+
+impl Call {
+    pub(crate) fn of(nr: Nr, request: &Request<'_>) -> Self {
+        let handles = match *request {
+            Request::Exit { .. }
+            | Request::Abort { .. }
+            | Request::Log { .. }
+            | Request::Map { .. }
+            | Request::Clock => Vec::new(),
+            Request::Poll { entries, .. } => entries
+                .chunks_exact(size_of::<abi::PollEntry>())
+                .filter_map(|entry| entry.first_chunk().copied().map(u32::from_le_bytes))
+                .map(Handle)
+                .collect(),
+            Request::Read { handle, .. }
+            | Request::Write { handle, .. }
+            | Request::Close { handle }
+            | Request::Sync { handle, .. }
+            | Request::Stat { handle }
+            | Request::SetSize { handle, .. }
+            | Request::SetTimes { handle, .. }
+            | Request::ReadDir { handle, .. }
+            | Request::Allocate { handle, .. }
+            | Request::Advise { handle, .. } => vec![handle],
+            Request::OpenAt { dir, .. }
+            | Request::StatAt { dir, .. }
+            | Request::SetTimesAt { dir, .. }
+            | Request::MkdirAt { dir, .. }
+            | Request::UnlinkAt { dir, .. }
+            | Request::SymlinkAt { dir, .. }
+            | Request::ReadLinkAt { dir, .. } => vec![dir],
+            Request::RenameAt { from_dir, to_dir, .. } | Request::LinkAt { from_dir, to_dir, .. } => {
+                vec![from_dir, to_dir]
+            }
+        };
+        let timeout_ns = match *request {
+            Request::Poll { timeout_ns, .. } => Some(timeout_ns),
+            _ => None,
+        };
+        Self { nr, handles, timeout_ns }
+    }
+}
+
+/// The host calls of a run in their order. A clone is the same log.
+#[derive(Clone, Debug, Default)]
+pub struct CallLog(Arc<Mutex<Vec<Call>>>);
+
+impl CallLog {
+    pub(crate) fn push(&self, call: Call) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+    }
+
+    /// The calls since the last time.
+    #[must_use]
+    pub fn take(&self) -> Vec<Call> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

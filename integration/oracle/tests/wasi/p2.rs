@@ -1,0 +1,65 @@
+//! Calls of WASI 0.2 by their own names, and the tests of what they do.
+
+use std::sync::LazyLock;
+
+use wasmtime::component::Val;
+
+use super::interpreter::{HEAP, Interpreter, RETURNED, RETURNED_BYTES, SCRATCH};
+use super::session::{Command, Ended, Session};
+use super::world::World;
+use oracle::{Grants, Wasi};
+
+mod calls;
+
+/// What both sides have, and the interpreter for it.
+static COMMON: LazyLock<(World, Interpreter)> = LazyLock::new(|| interpreter(false));
+/// All that ours has.
+static ALL: LazyLock<(World, Interpreter)> = LazyLock::new(|| interpreter(true));
+
+fn interpreter(timezone: bool) -> (World, Interpreter) {
+    let world = World::new(timezone);
+    let interpreter = Interpreter::p2(&world);
+    (world, interpreter)
+}
+
+/// A program that makes calls of WASI 0.2.
+pub(super) struct P2 {
+    pub(super) session: Session,
+    world: &'static World,
+}
+
+impl P2 {
+    pub(super) fn start(wasi: Wasi, grants: &Grants) -> Self {
+        let (world, interpreter) = &*COMMON;
+        Self { session: Session::start_silent(wasi, interpreter, grants), world }
+    }
+
+    /// Calls a function (`INTERFACE/NAME`) and returns its result, if it has one.
+    pub(super) fn call(&mut self, name: &str, arguments: &[Val]) -> Result<Option<Val>, Ended> {
+        let function = self.world.function(name);
+        let mut data = Vec::new();
+        let flat = match (function, arguments) {
+            (Some(function), _) => self.world.lower(function, arguments, SCRATCH, &mut data),
+            (None, [Val::U32(handle)]) => vec![u64::from(*handle)],
+            (None, _) => panic!("{name} takes one handle"),
+        };
+        let number = self.session.interpreter.number(name);
+        let commands = [
+            Command::Poke(SCRATCH, &data),
+            Command::Call(number, &flat),
+            Command::Peek(RETURNED, RETURNED_BYTES),
+            Command::Heap,
+        ];
+        let answer = self.session.exchange(&commands, &[])?;
+        let (number, memory) = answer.split_at(8);
+        let (returned, heap) = memory.split_at(RETURNED_BYTES as usize);
+        let read = |at: u32, len: usize| match at.checked_sub(HEAP) {
+            Some(offset) => heap[offset as usize..][..len].to_vec(),
+            // An empty list may be anywhere.
+            None if len == 0 => Vec::new(),
+            None => returned[(at - RETURNED) as usize..][..len].to_vec(),
+        };
+        let number = u64::from_le_bytes(number.try_into().expect("8 bytes"));
+        Ok(function.and_then(|function| self.world.lift(function, number, &read)))
+    }
+}

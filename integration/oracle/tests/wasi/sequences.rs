@@ -1,0 +1,202 @@
+//! Generated sequences of file-system calls, made by the same program over ours and over Wasmtime's WASI
+//! in equal directories: each call's answer compares, and what is left behind.
+//!
+//! A sequence that differs is made shorter until nothing can be left out. Differences that are meant stand
+//! in the table of each interface with their reasons; a sequence is compared up to one of them where what
+//! follows cannot be the same.
+//!
+//! `ORACLE_SEQUENCES` is the number of sequences for each interface, `ORACLE_SEED` another start of the
+//! generator than the one that every run has.
+
+mod p1;
+mod p2;
+mod paths;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+
+use oracle::{Tree, Wasi};
+
+/// Sequences for each interface in an ordinary run.
+const SEQUENCES: u32 = 4000;
+/// Most calls of a sequence.
+pub(super) const CALLS_MAX: usize = 30;
+/// Times of everything in a prepared directory: seconds since the Unix epoch.
+const PREPARED_S: i64 = 1_000_000_000;
+/// Start of the generator.
+const SEED: u64 = 48;
+
+/// Runs `check` on sequences of `calls`.
+fn for_sequences<C: Clone + Debug>(
+    calls: impl Strategy<Value = C>,
+    check: impl Fn(&[C]) -> Result<(), String>,
+) {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
+    let sequences = number("ORACLE_SEQUENCES");
+    let config = Config {
+        cases: sequences.map_or(SEQUENCES, |n| u32::try_from(n).expect("ORACLE_SEQUENCES")),
+        rng_seed: RngSeed::Fixed(number("ORACLE_SEED").unwrap_or(SEED)),
+        failure_persistence: None,
+        max_shrink_iters: 2000,
+        ..Config::default()
+    };
+    let sequences = proptest::collection::vec(calls, 1..=CALLS_MAX);
+    let checked = TestRunner::new(config).run(&sequences, |sequence| {
+        check(&sequence).map_err(TestCaseError::fail)
+    });
+    if let Err(failure) = checked {
+        panic!("{failure}");
+    }
+}
+
+/// A directory for one run: a prepared tree, and beside it what must not be reached.
+struct Arena {
+    directory: tempfile::TempDir,
+    since: SystemTime,
+}
+
+impl Arena {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        prepare(directory.path()).expect("prepare a directory");
+        Self { directory, since: SystemTime::now() }
+    }
+
+    /// What the program sees.
+    fn root(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    fn left(&self) -> Tree {
+        Tree::of(self.directory.path(), self.since).expect("describe what is left")
+    }
+}
+
+/// Files, directories, hard links, and symbolic links of every kind.
+fn prepare(directory: &Path) -> std::io::Result<()> {
+    let root = directory.join("root");
+    fs::create_dir_all(root.join("d/e"))?;
+    fs::write(directory.join("outside"), "not to be reached")?;
+    fs::write(root.join("f"), "0123456789")?;
+    fs::write(root.join("g"), "")?;
+    fs::write(root.join("d/x"), vec![b'x'; 5000])?;
+    fs::hard_link(root.join("f"), root.join("h"))?;
+    let links = [
+        ("l", "f"),
+        ("ld", "d"),
+        ("ll", "ld/x"),
+        ("out", "../outside"),
+        ("abs", "/etc/hostname"),
+        ("dangling", "nothing"),
+        ("loop", "pool"),
+        ("pool", "loop"),
+        ("slash", "d/"),
+        ("d/up", "../f"),
+        ("d/root", ".."),
+        ("d/out", "../../outside"),
+    ];
+    for (name, target) in links {
+        symlink(target, root.join(name))?;
+    }
+    let time = Timespec { tv_sec: PREPARED_S, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    let mut names: Vec<&str> = links.map(|(name, _)| name).to_vec();
+    names.extend(["f", "g", "d/x", "d/e", "d", "", "../outside", ".."]);
+    for name in names {
+        utimensat(CWD, root.join(name), &times, AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    Ok(())
+}
+
+/// What one call answered, in a form that compares between two runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer<E> {
+    /// It failed.
+    Error(E),
+    /// It gave these.
+    Gave(Vec<Seen>),
+    /// There was nothing to call it on.
+    Skipped,
+}
+
+/// Something that a call gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    Number(u64),
+    Bytes(Vec<u8>),
+    Words(Vec<String>),
+    /// A time before the run, in nanoseconds; `None` for one in it.
+    Time(Option<u64>),
+    /// An object, by the order in which the run met it.
+    Object(usize),
+    /// What a directory holds.
+    Entries(BTreeMap<Vec<u8>, (u64, Option<usize>)>),
+}
+
+/// Objects in the order in which a run met them.
+#[derive(Debug, Default)]
+struct Objects(Vec<(u64, u64)>);
+
+impl Objects {
+    fn place(&mut self, identity: (u64, u64)) -> usize {
+        let known = self.0.iter().position(|it| *it == identity);
+        known.unwrap_or_else(|| {
+            self.0.push(identity);
+            self.0.len() - 1
+        })
+    }
+}
+
+/// A time as it compares.
+fn time(ns: u64) -> Seen {
+    const YEAR_2020_NS: u64 = 1_577_836_800_000_000_000;
+    Seen::Time((ns < YEAR_2020_NS).then_some(ns))
+}
+
+/// What comes of two answers to one call.
+enum Verdict {
+    /// They are the same.
+    Same,
+    /// They differ, as they are meant to; what follows compares.
+    Meant,
+    /// They differ, as they are meant to, and so may all that follows.
+    Parted,
+    /// They differ.
+    Different,
+}
+
+/// Runs a sequence on both sides and compares.
+fn compare<C: Debug, E: Debug>(
+    calls: &[C],
+    run: impl Fn(Wasi, &Arena, &[C]) -> Vec<Answer<E>>,
+    judge: impl Fn(&C, &Answer<E>, &Answer<E>) -> Verdict,
+) -> Result<(), String> {
+    let (our_arena, their_arena) = (Arena::new(), Arena::new());
+    let ours = run(Wasi::Ours, &our_arena, calls);
+    let theirs = run(Wasi::Theirs, &their_arena, calls);
+    for (place, call) in calls.iter().enumerate() {
+        let (Some(ours), Some(theirs)) = (ours.get(place), theirs.get(place)) else {
+            return Err(format!("call {place}: {call:?} ended a program"));
+        };
+        match judge(call, ours, theirs) {
+            Verdict::Same | Verdict::Meant => {}
+            Verdict::Parted => return Ok(()),
+            Verdict::Different => {
+                return Err(format!("call {place}: {call:?}\n ours: {ours:?}\n theirs: {theirs:?}"));
+            }
+        }
+    }
+    let differences = our_arena.left().differences(&their_arena.left());
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(format!("left behind, ours and theirs:\n {}", differences.join("\n ")))
+}

@@ -1,0 +1,1 @@
+//! Sequences of calls of WASI 0.2.
