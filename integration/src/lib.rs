@@ -15,6 +15,8 @@ pub mod oci;
 pub mod process;
 pub mod programs;
 mod registry;
+pub mod run;
+pub mod scratch;
 pub mod svm;
 pub mod tools;
 

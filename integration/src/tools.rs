@@ -1,11 +1,15 @@
-//! The programs of others that the tests run, unpacked from Debian packages by `tools.sh`.
+//! The programs of others that the tests run, unpacked from packages by `tools.sh`.
 //!
-//! Each [`Tree`] is a directory like `/` with one set of packages in it. Its programs find their
-//! libraries through [`Tree::command`]; nothing else of the process's environment changes.
+//! Each [`Tree`] is a directory with one set of packages in it. Programs of Debian's packages find
+//! their libraries through [`Tree::command`]; those that need more have a script at the root of their
+//! tree ([`Tree::script`]). Nothing else of the process's environment changes.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -59,14 +63,49 @@ impl Tree {
         command.env("PATH", path);
         Ok(command)
     }
+
+    /// A command at the root of the tree, which knows by itself where everything is.
+    ///
+    /// # Errors
+    ///
+    /// It is not in the tree.
+    pub fn script(&self, name: &str) -> Result<Command> {
+        Ok(Command::new(self.file(&[name])?))
+    }
+
+    /// What the tree is made of: packages with their versions, for comparing.
+    ///
+    /// # Errors
+    ///
+    /// `tools.sh` has left no word about it.
+    pub fn contents(&self) -> Result<String> {
+        let read = |name| fs::read_to_string(self.root.join(name));
+        let wanted = read(".complete").with_context(|| format!("read about {self:?}"))?;
+        // Only Debian's packages are listed: those of the other registries are pinned.
+        Ok(wanted + &read(".packages").unwrap_or_default())
+    }
 }
 
-/// Brings one set of packages; its names are at the head of `tools.sh`. Quick when it is there.
+/// Brings one set of packages; its names are at the head of `tools.sh`. Quick when it is there, and
+/// looked at once in a process.
 ///
 /// # Errors
 ///
 /// `tools.sh` failed; it said why on stderr.
 pub fn tree(set: &str) -> Result<Tree> {
+    static TREES: Mutex<Option<HashMap<String, Tree>>> = Mutex::new(None);
+    // Held while it is brought, which is for one at a time.
+    let mut trees = TREES.lock().unwrap_or_else(PoisonError::into_inner);
+    let trees = trees.get_or_insert_default();
+    if let Some(tree) = trees.get(set) {
+        return Ok(tree.clone());
+    }
+    let tree = bring(set)?;
+    trees.insert(set.to_owned(), tree.clone());
+    Ok(tree)
+}
+
+fn bring(set: &str) -> Result<Tree> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tools.sh");
     let output = Command::new(script)
         .arg(set)

@@ -72,7 +72,7 @@ fn an_image_of_runwasi_runs_as_it_is() {
 fn a_wasm_file_in_an_ordinary_image_runs_with_the_files_of_the_image() {
     require_kvm!();
     let node = Node::start().unwrap();
-    let program = wasm("files");
+    let program = wasm("files.rs_p2");
     let files =
         [("app/files.wasm", program.as_slice()), ("data/from-host", b"a line of the image\n")];
     let reference = node.pull("rootfs", &oci::rootfs(&files, "/app/files.wasm").unwrap()).unwrap();
@@ -82,7 +82,7 @@ fn a_wasm_file_in_an_ordinary_image_runs_with_the_files_of_the_image() {
 #[test]
 fn arguments_and_environment_reach_the_program() {
     require_kvm!();
-    let (node, reference) = node_with("arguments_and_environment");
+    let (node, reference) = node_with("arguments_and_environment.c_p2");
     let mut command =
         node.run_command(&reference, "echo", &["--env", "FIRST=one"], &["echo", "a", "-b", "ü"]);
     let text = output(process::run(&mut command).unwrap());
@@ -95,7 +95,7 @@ fn arguments_and_environment_reach_the_program() {
 #[test]
 fn standard_input_reaches_the_program_and_ends() {
     require_kvm!();
-    let (node, reference) = node_with("cat");
+    let (node, reference) = node_with("cat.rs_p1");
     let input: String = (0..20_000).map(|line| format!("{line}\n")).collect();
     let mut command = node.run_command(&reference, "cat", &[], &[]);
     let outcome = process::run_with_input(&mut command, input.as_bytes()).unwrap();
@@ -105,7 +105,7 @@ fn standard_input_reaches_the_program_and_ends() {
 #[test]
 fn large_output_arrives_whole_and_standard_error_apart() {
     require_kvm!();
-    let (node, reference) = node_with("large_output");
+    let (node, reference) = node_with("large_output.c_adapted");
     let expected: String = (0..100_000).map(|line| format!("line {line}\n")).collect();
     assert!(
         output(node.run(&reference, "large", &[]).unwrap()) == expected,
@@ -113,7 +113,7 @@ fn large_output_arrives_whole_and_standard_error_apart() {
     );
 
     let reference =
-        node.pull_component("standard_error", &program("standard_error").unwrap()).unwrap();
+        node.pull_component("standard_error", &program("standard_error.go_p1").unwrap()).unwrap();
     let outcome = node.run(&reference, "both", &[]).unwrap();
     assert_eq!(outcome.stdout, "to standard output\n");
     assert_eq!(outcome.stderr, "to standard error\n");

@@ -4,7 +4,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -45,112 +44,6 @@ fn a_component_writes_to_standard_output() {
     require_kvm!();
     let _watch = leaks::watch().unwrap();
     assert_eq!(output(run("hello", &[], &[])), "hello, world\n");
-}
-
-#[test]
-fn standard_output_and_standard_error_are_kept_apart() {
-    require_kvm!();
-    let _watch = leaks::watch().unwrap();
-    let outcome = run("standard_error", &[], &[]);
-    assert_eq!(outcome.code(), 0, "{outcome:?}");
-    assert_eq!(outcome.stdout, "to standard output\n");
-    assert_eq!(outcome.stderr, "to standard error\n");
-}
-
-#[test]
-fn large_output_arrives_whole_and_in_order() {
-    require_kvm!();
-    let _watch = leaks::watch().unwrap();
-    let expected: String = (0..100_000).map(|line| format!("line {line}\n")).collect();
-    assert!(output(run("large_output", &[], &[])) == expected, "some of 100000 lines are wrong");
-}
-
-#[test]
-fn arguments_and_environment_are_what_the_command_line_says() {
-    require_kvm!();
-    let _watch = leaks::watch().unwrap();
-    let options = ["--env", "FIRST=one", "--env", "SECOND=two = 2"];
-    let text = output(run("arguments_and_environment", &options, &["a", "", "-b", "ü"]));
-    let expected = "argument a\nargument \nargument -b\nargument ü\n\
-                    environment FIRST=one\nenvironment SECOND=two = 2\n";
-    assert_eq!(text, expected);
-}
-
-#[test]
-fn standard_input_reaches_the_program_whole() {
-    require_kvm!();
-    let _watch = leaks::watch().unwrap();
-    let input: String = (0..20_000).map(|line| format!("{line}\n")).collect();
-    let file = compiled("cat");
-    let outcome = process::run_with_input(&mut command(&file, &[], &[]), input.as_bytes()).unwrap();
-    assert!(output(outcome) == input, "the copy differs");
-}
-
-#[test]
-fn files_of_a_granted_directory_can_be_used_and_nothing_else() {
-    require_kvm!();
-    let _watch = leaks::watch().unwrap();
-    let directory = std::env::temp_dir().join(format!("files-{}", std::process::id()));
-    fs::create_dir(&directory).unwrap();
-    fs::write(directory.join("from-host"), "a line of the host\n").unwrap();
-    let outcome = run("files", &["--dir", &format!("{}::/data", directory.display())], &[]);
-    let left = fs::read_to_string(directory.join("from-guest"));
-    fs::remove_dir_all(&directory).unwrap();
-    assert_eq!(output(outcome), "ok\n");
-    assert_eq!(left.unwrap(), "seen: a line of the host\n");
-}
-
-/// Runs a program that finds `prepare`d files in `/data`, granted with `suffix`, and prints `ok`.
-fn run_in_directory(name: &str, suffix: &str, prepare: impl FnOnce(&Path)) {
-    require_kvm!();
-    let _watch = leaks::watch().unwrap();
-    let directory = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
-    fs::create_dir(&directory).unwrap();
-    prepare(&directory);
-    let outcome = run(name, &["--dir", &format!("{}::/data{suffix}", directory.display())], &[]);
-    fs::remove_dir_all(&directory).unwrap();
-    assert_eq!(output(outcome), "ok\n");
-}
-
-#[test]
-fn what_fails_on_files_fails_with_the_error_of_posix() {
-    run_in_directory("file_errors", "", |directory| {
-        fs::write(directory.join("file"), "one").unwrap();
-        fs::create_dir(directory.join("directory")).unwrap();
-        symlink("/etc", directory.join("outside")).unwrap();
-        symlink("loop", directory.join("loop")).unwrap();
-    });
-}
-
-#[test]
-fn links_times_sizes_and_positions_of_files_are_kept() {
-    run_in_directory("file_metadata", "", |_| {});
-}
-
-#[test]
-fn a_read_only_directory_is_read_and_not_changed() {
-    run_in_directory("read_only_directory", ":ro", |directory| {
-        fs::write(directory.join("file"), "one").unwrap();
-    });
-}
-
-#[test]
-fn clocks_tell_the_time_and_sleep() {
-    require_kvm!();
-    let _watch = leaks::watch().unwrap();
-    let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let before = now();
-    let told: u64 = output(run("clocks", &[], &[])).trim().parse().unwrap();
-    assert!((before..=now()).contains(&told), "{told} is not in {before}..={}", now());
-}
-
-#[test]
-fn random_bytes_differ_between_two_runs() {
-    require_kvm!();
-    let _watch = leaks::watch().unwrap();
-    let [first, second] = [(); 2].map(|()| output(run("random", &[], &[])));
-    assert_eq!(first.len(), 33, "{first}");
-    assert_ne!(first, second);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Wasmtime's own WASI.
 
+use std::fs::File;
+use std::io::Write;
 use std::sync::OnceLock;
 
 use wasmtime::component::{self, ResourceTable};
@@ -14,6 +16,7 @@ use crate::{Grants, Streams, TRAPPED};
 
 /// Runs `program` over Wasmtime's WASI.
 pub(crate) fn run(program: &Program, grants: &Grants, streams: Streams) -> Result<i32> {
+    let stderr = File::from(streams.stderr.try_clone()?);
     let mut context = context(grants, streams)?;
     match &program.compiled {
         libos::Program::Component(component) => {
@@ -21,13 +24,13 @@ pub(crate) fn run(program: &Program, grants: &Grants, streams: Streams) -> Resul
             let mut store = Store::new(engine()?, context);
             let command = Command::instantiate(&mut store, component, component_linker()?)?;
             let outcome = command.wasi_cli_run().call_run(&mut store);
-            status(outcome.map(|result| i32::from(result.is_err())))
+            Ok(status(outcome.map(|result| i32::from(result.is_err())), stderr))
         }
         libos::Program::Module(module) => {
             let mut store = Store::new(engine()?, context.build_p1());
             let instance = module_linker()?.instantiate(&mut store, module)?;
             let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
-            status(start.call(&mut store, ()).map(|()| 0))
+            Ok(status(start.call(&mut store, ()).map(|()| 0), stderr))
         }
     }
 }
@@ -63,11 +66,18 @@ fn context(grants: &Grants, streams: Streams) -> Result<WasiCtxBuilder> {
     Ok(context)
 }
 
-/// The status of a program that ran.
-fn status(outcome: Result<i32>) -> Result<i32> {
+/// The status of a program that ran. What made it trap is told on its standard error, as ours does.
+fn status(outcome: Result<i32>, mut stderr: File) -> i32 {
     match outcome {
-        Ok(status) => Ok(status),
-        Err(error) => Ok(error.downcast_ref::<I32Exit>().map_or(TRAPPED, |I32Exit(status)| *status)),
+        Ok(status) => status,
+        Err(error) => match error.downcast_ref::<I32Exit>() {
+            Some(I32Exit(status)) => *status,
+            None => {
+                // If nobody reads standard error, there is nobody left to tell.
+                let _ = writeln!(stderr, "{error:?}");
+                TRAPPED
+            }
+        },
     }
 }
 

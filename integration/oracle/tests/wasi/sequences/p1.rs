@@ -71,7 +71,7 @@ fn call() -> impl Strategy<Value = Call> {
         2 => (fd(), len(), paths::offset()).prop_map(|(fd, len, offset)| Call::Pread { fd, len, offset }),
         3 => (fd(), len()).prop_map(|(fd, len)| Call::Write { fd, len }),
         2 => (fd(), len(), paths::size()).prop_map(|(fd, len, offset)| Call::Pwrite { fd, len, offset }),
-        3 => (fd(), -20..60_i64, 0..4_u64).prop_map(|(fd, offset, whence)| Call::Seek { fd, offset, whence }),
+        3 => (fd(), -20..60_i64, 0..3_u64).prop_map(|(fd, offset, whence)| Call::Seek { fd, offset, whence }),
         1 => fd().prop_map(|fd| Call::Tell { fd }),
         2 => fd().prop_map(|fd| Call::Stat { fd }),
         2 => (fd(), paths::size()).prop_map(|(fd, size)| Call::SetSize { fd, size }),
@@ -82,7 +82,7 @@ fn call() -> impl Strategy<Value = Call> {
             .prop_map(|(fd, flags)| Call::SetFlags { fd, flags }),
         1 => fd().prop_map(|fd| Call::Sync { fd }),
         1 => fd().prop_map(|fd| Call::DataSync { fd }),
-        1 => (fd(), paths::offset(), paths::size(), 0..7_u64)
+        1 => (fd(), paths::offset(), paths::size(), 0..6_u64)
             .prop_map(|(fd, offset, len, advice)| Call::Advise { fd, offset, len, advice }),
         3 => fd().prop_map(|fd| Call::List { fd }),
         3 => (at(), paths::path()).prop_map(|(at, path)| Call::MakeDirectory { at, path }),

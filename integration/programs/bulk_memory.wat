@@ -1,0 +1,31 @@
+;; Fills, copies and initializes memory and tables, drops a segment, and reaches over no end.
+(module
+  (import "wasi_snapshot_preview1" "fd_write"
+    (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (memory $memory (export "memory") 1)
+  (data (i32.const 0) "\10\00\00\00\03\00\00\00")
+  (data (i32.const 16) "ok\0a")
+  (func $ok
+    (if (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable)))
+  (func $check (param i32)
+    (if (i32.eqz (local.get 0)) (then unreachable)))
+  (data $passive "0123456789")
+  (table $table 4 funcref)
+  (elem $functions func $seven $eight)
+  (func $seven (result i32) (i32.const 7))
+  (func $eight (result i32) (i32.const 8))
+  (func (export "_start")
+    (memory.fill (i32.const 1000) (i32.const 0xab) (i32.const 60000))
+    (call $check (i32.eq (i32.load8_u (i32.const 60999)) (i32.const 0xab)))
+    (call $check (i32.eqz (i32.load8_u (i32.const 61000))))
+    (memory.init $passive (i32.const 2000) (i32.const 3) (i32.const 4))
+    (call $check (i32.eq (i32.load (i32.const 2000)) (i32.const 0x36353433)))
+    (data.drop $passive)
+    ;; Nothing of a dropped segment is all there is.
+    (memory.init $passive (i32.const 2000) (i32.const 0) (i32.const 0))
+    (memory.copy (i32.const 2001) (i32.const 2000) (i32.const 4))
+    (call $check (i32.eq (i32.load (i32.const 2001)) (i32.const 0x36353433)))
+    (table.init $functions (i32.const 1) (i32.const 0) (i32.const 2))
+    (table.copy (i32.const 0) (i32.const 2) (i32.const 1))
+    (call $check (i32.eq (call_indirect (result i32) (i32.const 0)) (i32.const 8)))
+    (call $ok)))
