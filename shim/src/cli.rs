@@ -6,6 +6,7 @@
 
 mod compile;
 mod image;
+mod inspect;
 mod parse;
 mod run;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use crate::workload::{WorkloadError, size};
 const EXAMPLES: &str = "\
 Examples:
   hyperlight run hello.wasm
+  hyperlight inspect app.wasm
   hyperlight compile --json app.wasm
   hyperlight help run";
 
@@ -49,6 +51,8 @@ enum Command {
     Run(run::Run),
     /// Compile a component or module into the cache, so that its first run need not
     Compile(compile::Compile),
+    /// Show what a component or module imports, exports and needs, and whether it can run here
+    Inspect(inspect::Inspect),
     /// Work with images in containerd's store
     Image(image::Image),
     /// Print the version
@@ -126,6 +130,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let status = match cli.command {
         Command::Run(run) => run.execute(),
         Command::Compile(compile) => compile.execute().map(|()| 0),
+        Command::Inspect(inspect) => inspect.execute().map(|()| 0),
         Command::Image(image) => image.execute().map(|()| 0),
         Command::Version => print_version().map(|()| 0),
     };

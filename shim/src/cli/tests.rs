@@ -29,7 +29,7 @@ fn a_second_pair_of_dashes_is_the_programs() {
 
 #[test]
 fn every_subcommand_that_takes_a_file_shows_examples() {
-    for subcommand in ["run", "compile"] {
+    for subcommand in ["run", "compile", "inspect"] {
         let help = parse(&[subcommand, "--help"]).unwrap_err().to_string();
         assert!(help.contains("Examples:"), "{help}");
     }

@@ -78,7 +78,7 @@ impl Job {
             },
             Self::Inspect => JobLimits {
                 address_space_bytes: 4 << 30,
-                cpu_seconds: 60,
+                cpu_seconds: 30,
                 wall_time: Duration::from_secs(120),
             },
         }
@@ -128,7 +128,7 @@ pub fn child_main(args: &[OsString]) -> Option<ExitCode> {
             let json = serde_json::to_vec(&inspection).unwrap_or_default();
             match json.len() <= INSPECTION_BYTES_MAX {
                 true => Ok((json, is_command)),
-                false => Err(Refusal::TooManyNames { bytes: json.len() as u64 }),
+                false => Err(Refusal::TooManyNames),
             }
         }),
         _ => return None,
@@ -193,17 +193,20 @@ fn peak_bytes() -> Option<u64> {
 fn confine(limits: JobLimits) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::thread::set_no_new_privs(true)?;
+    let cpu = limits.cpu_seconds;
+    // Behind the first limit of CPU time comes SIGXCPU, which tells the parent why; behind the second,
+    // SIGKILL, which does not.
     let limits = [
-        (Resource::As, limits.address_space_bytes),
-        (Resource::Cpu, limits.cpu_seconds),
-        (Resource::Nofile, OPEN_FILES_MAX),
-        (Resource::Core, 0),
+        (Resource::As, limits.address_space_bytes, limits.address_space_bytes),
+        (Resource::Cpu, cpu, cpu + 1),
+        (Resource::Nofile, OPEN_FILES_MAX, OPEN_FILES_MAX),
+        (Resource::Core, 0, 0),
     ];
-    for (resource, limit) in limits {
+    for (resource, current, maximum) in limits {
         // A limit that is lower already cannot be raised, and need not be.
         let old = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
-        let limit = Some(limit.min(old));
-        setrlimit(resource, Rlimit { current: limit, maximum: limit })?;
+        let [current, maximum] = [current, maximum].map(|limit| Some(limit.min(old)));
+        setrlimit(resource, Rlimit { current, maximum })?;
     }
     Ok(())
 }

@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 use wasmtime::wasmparser::Validator;
 
 use super::outline::{CoreType, Kind, MemoryNeeds, Outline};
+use super::refusal::one_line;
 use super::wasi::{P1_MODULE, interface_0_2};
 use super::{Refusal, admission, proposal, signature};
+
+/// Most imports and exports that are listed.
+pub(super) const NAMES_MAX: usize = 100_000;
 
 /// What a file is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,11 +85,21 @@ impl Inspection {
     ///
     /// # Errors
     ///
-    /// The [`Refusal`] of what is no wasm, or cannot be parsed. What is wasm and cannot run is no error.
+    /// The [`Refusal`] of what is no valid wasm. What is and cannot run is no error.
     pub(super) fn of(wasm: &[u8]) -> Result<Self, Refusal> {
         admission::check_header(wasm)?;
         let outline = Outline::of(wasm)?;
-        let invoke_refusal = admission::admit(&outline).err().or_else(|| invalid(wasm));
+        if outline.names() > NAMES_MAX {
+            return Err(Refusal::TooManyNames);
+        }
+        let proposal = match Validator::new_with_features(proposal::on()).validate_all(wasm) {
+            Ok(_) => None,
+            Err(error) => match Refusal::invalid(&error) {
+                missing @ Refusal::Proposal { .. } => Some(missing),
+                invalid => return Err(invalid),
+            },
+        };
+        let invoke_refusal = admission::admit(&outline).err().or(proposal);
         let not_a_command = admission::not_a_command(&outline);
         let is_command = not_a_command.is_none();
         let (imports, exports) = match outline.kind {
@@ -134,14 +148,8 @@ impl Item {
 impl Function {
     fn core(name: &str, ty: &CoreType) -> Option<Self> {
         let CoreType::Func(ty) = ty else { return None };
-        Some(Self { name: name.to_owned(), ty: ty.to_string() })
+        Some(Self { name: name.to_owned(), ty: one_line(ty) })
     }
-}
-
-/// What the validator has against it, with what guests have.
-fn invalid(wasm: &[u8]) -> Option<Refusal> {
-    let valid = Validator::new_with_features(proposal::on()).validate_all(wasm);
-    valid.err().map(|error| Refusal::invalid(&error))
 }
 
 /// Functions of one module, where they follow one another, are one item.

@@ -105,6 +105,10 @@ pub struct Limits {
 /// log2 of the bytes of a page of linear memory (core specification, 4.2.8).
 const PAGE_SIZE_LOG2: u32 = 16;
 
+/// Deepest nesting of components, as deep as that of types that wasmparser takes. Composition makes a
+/// handful of levels; each costs the validator all that are around it.
+const NESTING_MAX: u32 = 100;
+
 impl<'a> Outline<'a> {
     /// Parses `wasm`.
     ///
@@ -127,7 +131,16 @@ impl<'a> Outline<'a> {
                 Payload::Version { encoding: Encoding::Component, .. } if depth == 0 => {
                     outline.kind = Kind::Component;
                 }
-                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+                Payload::ModuleSection { parser, .. }
+                | Payload::ComponentSection { parser, .. } => {
+                    depth += 1;
+                    if depth > NESTING_MAX {
+                        return Err(Refusal::Invalid {
+                            reason: format!("components nested deeper than {NESTING_MAX}"),
+                            offset: parser.offset(),
+                        });
+                    }
+                }
                 Payload::End(_) => depth = depth.saturating_sub(1),
                 payload => outline
                     .add(payload, depth == 0, &mut module)
@@ -135,6 +148,12 @@ impl<'a> Outline<'a> {
             }
         }
         Ok(outline)
+    }
+
+    /// How many imports and exports there are.
+    pub(super) fn names(&self) -> usize {
+        let lists = [self.core_imports.len(), self.core_exports.len()];
+        lists.iter().sum::<usize>() + self.imports.len() + self.exports.len()
     }
 
     /// Adds what one section says. `outermost` is whether it is one of the file's own.
@@ -316,5 +335,22 @@ mod tests {
     fn a_memory_of_more_bytes_than_there_are_is_no_overflow() {
         let wasm = binary("(module (memory i64 0x1000000000000))");
         assert_eq!(Outline::of(&wasm).unwrap().memory.memories[0].min, u64::MAX);
+    }
+
+    #[test]
+    fn components_within_components_have_an_end() {
+        let nested = |levels: usize| {
+            let mut wasm = b"\0asm\x0d\0\x01\0".to_vec();
+            for _ in 0..levels {
+                // A section of a component: its number, its length as LEB128 of two bytes, itself.
+                let len = u16::try_from(wasm.len()).unwrap();
+                let len = [len.to_le_bytes()[0] | 0x80, u8::try_from(len >> 7).unwrap()];
+                wasm = [b"\0asm\x0d\0\x01\0\x04", &len[..], &wasm].concat();
+            }
+            wasm
+        };
+        assert!(Outline::of(&nested(100)).is_ok());
+        let refusal = Outline::of(&nested(101)).unwrap_err().to_string();
+        assert!(refusal.contains("nested deeper than 100"), "{refusal}");
     }
 }

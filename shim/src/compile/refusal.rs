@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use wasmtime::wasmparser::BinaryReaderError;
 
+use super::child::INSPECTION_BYTES_MAX;
+use super::inspection::NAMES_MAX;
 use super::proposal::{self, Proposal};
 use super::wasi::{P0_MODULE, P1_MODULE, advice};
 
@@ -111,12 +113,12 @@ pub enum Refusal {
         /// What to do.
         advice: String,
     },
-    /// Its imports and exports are too many to be listed.
-    #[error("names too much to be listed: {bytes} bytes of imports and exports")]
-    TooManyNames {
-        /// How much.
-        bytes: u64,
-    },
+    /// Its imports and exports are too many, or too long, to be listed.
+    #[error(
+        "cannot be listed: it has more than {NAMES_MAX} imports and exports, or {} MiB of them",
+        INSPECTION_BYTES_MAX >> 20
+    )]
+    TooManyNames,
     /// Wasmtime does not compile it for another reason.
     #[error("cannot be compiled: {reason}")]
     Uncompilable {

@@ -10,6 +10,7 @@ use wit_parser::decoding::{DecodedWasm, decode};
 use wit_parser::{Handle, IndexMap, Resolve, Type, TypeDefKind, TypeId, WorldItem, WorldKey};
 
 use super::inspection::{Function, Item, ItemKind};
+use super::refusal::one_line;
 
 /// Deepest type that is written out.
 const DEPTH_MAX: u32 = 16;
@@ -57,7 +58,7 @@ fn of_function(resolve: &Resolve, function: &wit_parser::Function) -> Function {
         ty.push_str(" -> ");
         write_type(&mut ty, resolve, result, 0);
     }
-    Function { name: function.name.clone(), ty }
+    Function { name: function.name.clone(), ty: one_line(&ty) }
 }
 
 /// Writes a type as WIT has it: by its name if it has one.
