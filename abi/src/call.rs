@@ -359,7 +359,8 @@ pub enum Request<'a> {
         entries: &'a [u8],
     },
     /// Reads up to `len` bytes at `offset` into the data area. Returns the bytes read; 0 at the end.
-    /// A stream that has nothing to read answers [`crate::Errno::Again`]. args: handle, offset, len.
+    /// A stream that has nothing to read answers [`crate::Errno::Again`], or waits.
+    /// args: handle, offset, len, wait (0 or 1).
     Read {
         /// Needs the read right.
         handle: Handle,
@@ -367,14 +368,19 @@ pub enum Request<'a> {
         offset: u64,
         /// Bytes wanted, at most [`layout::CALL_DATA_BYTES`].
         len: u32,
+        /// Answer when a stream has something to read, or ends.
+        wait: bool,
     },
     /// Writes `data` at `offset`. Returns the bytes written, which may be fewer; where they went to the
-    /// end of a file, the data area of the answer says where they end, a `u64`. args: handle, offset.
+    /// end of a file, the data area of the answer says where they end, a `u64`. A stream that has no
+    /// room answers [`crate::Errno::Again`], or waits. args: handle, offset, wait (0 or 1).
     Write {
         /// Needs the write right.
         handle: Handle,
         /// Byte offset in the file, or [`crate::APPEND`]; ignored for streams.
         offset: u64,
+        /// Answer when a stream has taken something.
+        wait: bool,
         /// Bytes to write.
         data: &'a [u8],
     },

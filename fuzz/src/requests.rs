@@ -369,9 +369,9 @@ impl Call {
             Nr::Poll => Request::Poll { timeout_ns: offset, entries },
             Nr::Read => {
                 let len = if follow { u32::from(self.bits) } else { WINDOW };
-                Request::Read { handle, offset, len }
+                Request::Read { handle, offset, len, wait: false }
             }
-            Nr::Write => Request::Write { handle, offset, data },
+            Nr::Write => Request::Write { handle, offset, wait: false, data },
             Nr::Close => Request::Close { handle },
             Nr::Sync => Request::Sync { handle, data_only: follow },
             Nr::Stat => Request::Stat { handle },

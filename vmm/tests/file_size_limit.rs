@@ -30,7 +30,7 @@ fn a_file_that_would_get_too_large_is_an_errno_and_not_the_end_of_the_process() 
     let too_large = Err(Errno::FileTooLarge);
 
     // What fits is written, and told.
-    let write = |offset| Request::Write { handle, offset, data: b"12345678" };
+    let write = |offset| Request::Write { handle, offset, wait: false, data: b"12345678" };
     assert_eq!(call(write(LIMIT - 3)), Ok(3));
     assert_eq!(call(write(LIMIT)), too_large);
     assert_eq!(call(write(abi::APPEND)), too_large);
@@ -41,7 +41,7 @@ fn a_file_that_would_get_too_large_is_an_errno_and_not_the_end_of_the_process() 
     assert_eq!(content[content.len() - 3..], *b"123");
 
     let data = &[b'x'; 16_384];
-    let stdout = Request::Write { handle: Handle::STDOUT, offset: 0, data };
+    let stdout = Request::Write { handle: Handle::STDOUT, offset: 0, wait: false, data };
     assert_eq!(call(stdout), Ok(LIMIT));
     assert_eq!(call(stdout), too_large);
     assert_eq!(fs::metadata(root.path().join("stdout")).unwrap().len(), LIMIT);

@@ -86,7 +86,8 @@ fn a_write_reaches_standard_output() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let null = || OwnedFd::from(File::open("/dev/null").unwrap());
     let stdio = Stdio { stdin: null(), stdout: writer.into(), stderr: null() };
-    let request = Request::Write { handle: Handle::STDOUT, offset: 0, data: b"hello, world\n" };
+    let request =
+        Request::Write { handle: Handle::STDOUT, offset: 0, wait: false, data: b"hello, world\n" };
     let vm = Guest::new().call(request).exit_with_ret().boot(MIB, Host::new(stdio).unwrap());
     assert_eq!(vm.run().unwrap().0, Exit::Status(13));
     let mut output = String::new();
@@ -138,8 +139,9 @@ fn the_guest_is_told_what_it_was_given() {
     let directory = tempfile::tempdir().unwrap();
     let dir = File::open(directory.path()).unwrap();
     host.preopen(dir.into(), b"/data", vmm::host::DirAccess::ReadWrite).unwrap();
-    let mut frame =
-        Request::Write { handle: Handle::STDOUT, offset: 0, data: b"" }.encode(&mut []).unwrap();
+    let mut frame = Request::Write { handle: Handle::STDOUT, offset: 0, wait: false, data: b"" }
+        .encode(&mut [])
+        .unwrap();
     frame.data_len = 2048;
     // mov esi, BOOT_INFO; mov edi, CALL_DATA; mov ecx, 2048; rep movsb
     let guest = Guest::new()

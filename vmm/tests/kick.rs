@@ -85,12 +85,25 @@ fn a_guest_that_waits_for_ever_is_stopped() {
     assert_eq!(stop_after(vm, Duration::from_millis(50)), Exit::Fault(Fault::Stopped));
 }
 
-/// A guest that writes to standard output over and over, whatever the answer; `wait`: and waits for room
-/// without end after each write.
-fn writer(stdout: OwnedFd, wait: bool) -> MicroVm {
-    let data = &[b'x'; 8192];
-    let mut guest = Guest::new().call(Request::Write { handle: Handle::STDOUT, offset: 0, data });
-    if wait {
+/// How a guest waits for room.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wait {
+    /// Not at all.
+    Never,
+    /// In the write.
+    Writing,
+    /// By a poll after the write.
+    Polling,
+}
+
+const WAITS: [Wait; 3] = [Wait::Never, Wait::Writing, Wait::Polling];
+
+/// A guest that writes to standard output over and over, whatever the answer.
+fn writer(stdout: OwnedFd, how: Wait) -> MicroVm {
+    let (wait, data) = (how == Wait::Writing, &[b'x'; 8192]);
+    let mut guest =
+        Guest::new().call(Request::Write { handle: Handle::STDOUT, offset: 0, wait, data });
+    if how == Wait::Polling {
         let handle = Handle::STDOUT.0;
         let entry = PollEntry { handle, events: poll_events::WRITE, ..PollEntry::default() };
         guest = guest.call(Request::Poll { timeout_ns: FOREVER, entries: entry.as_bytes() });
@@ -103,7 +116,7 @@ fn writer(stdout: OwnedFd, wait: bool) -> MicroVm {
 #[test]
 fn a_guest_that_writes_to_a_full_pipe_is_stopped() {
     require_kvm!();
-    for wait in [false, true] {
+    for wait in WAITS {
         let (reader, writer_end) = std::io::pipe().unwrap();
         let start = Instant::now();
         let full = || {
@@ -113,7 +126,7 @@ fn a_guest_that_writes_to_a_full_pipe_is_stopped() {
             }
         };
         let exit = stop_when(writer(writer_end.into(), wait), full);
-        assert_eq!(exit, Exit::Fault(Fault::Stopped), "wait: {wait}");
+        assert_eq!(exit, Exit::Fault(Fault::Stopped), "{wait:?}");
     }
 }
 
@@ -129,31 +142,31 @@ fn terminal() -> (OwnedFd, OwnedFd) {
 #[test]
 fn a_guest_that_writes_to_a_terminal_whose_output_is_stopped_is_stopped() {
     require_kvm!();
-    for wait in [false, true] {
+    for wait in WAITS {
         let (_screen, program) = terminal();
         tcflow(&program, Action::OOff).unwrap();
         let exit = stop_after(writer(program, wait), Duration::from_millis(50));
-        assert_eq!(exit, Exit::Fault(Fault::Stopped), "wait: {wait}");
+        assert_eq!(exit, Exit::Fault(Fault::Stopped), "{wait:?}");
     }
 }
 
 #[test]
 fn a_guest_that_writes_to_a_terminal_that_nobody_reads_is_stopped() {
     require_kvm!();
-    for wait in [false, true] {
+    for wait in WAITS {
         let (_screen, program) = terminal();
         let exit = stop_after(writer(program, wait), Duration::from_millis(50));
-        assert_eq!(exit, Exit::Fault(Fault::Stopped), "wait: {wait}");
+        assert_eq!(exit, Exit::Fault(Fault::Stopped), "{wait:?}");
     }
 }
 
 #[test]
 fn a_guest_that_writes_to_a_socket_that_nobody_reads_is_stopped() {
     require_kvm!();
-    for wait in [false, true] {
+    for wait in WAITS {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let exit = stop_after(writer(ours.into(), wait), Duration::from_millis(50));
-        assert_eq!(exit, Exit::Fault(Fault::Stopped), "wait: {wait}");
+        assert_eq!(exit, Exit::Fault(Fault::Stopped), "{wait:?}");
     }
 }
 

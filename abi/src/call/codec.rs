@@ -63,9 +63,11 @@ impl<'a> Request<'a> {
                 if len as usize > layout::CALL_DATA_BYTES {
                     return Err(bad);
                 }
-                Self::Read { handle: handle(0)?, offset: frame.args[1], len }
+                Self::Read { handle: handle(0)?, offset: frame.args[1], len, wait: flag(3)? }
             }
-            Nr::Write => Self::Write { handle: handle(0)?, offset: frame.args[1], data },
+            Nr::Write => {
+                Self::Write { handle: handle(0)?, offset: frame.args[1], wait: flag(2)?, data }
+            }
             Nr::Close => Self::Close { handle: handle(0)? },
             Nr::Sync => Self::Sync { handle: handle(0)?, data_only: flag(1)? },
             Nr::Stat => Self::Stat { handle: handle(0)? },
@@ -148,11 +150,11 @@ impl<'a> Request<'a> {
             Self::Poll { timeout_ns, entries } => {
                 (Nr::Poll, [timeout_ns, 0, 0, 0, 0, 0], entries, &[])
             }
-            Self::Read { handle, offset, len } => {
-                (Nr::Read, [wire(handle), offset, u64::from(len), 0, 0, 0], &[], &[])
+            Self::Read { handle, offset, len, wait } => {
+                (Nr::Read, [wire(handle), offset, u64::from(len), u64::from(wait), 0, 0], &[], &[])
             }
-            Self::Write { handle, offset, data } => {
-                (Nr::Write, [wire(handle), offset, 0, 0, 0, 0], data, &[])
+            Self::Write { handle, offset, wait, data } => {
+                (Nr::Write, [wire(handle), offset, u64::from(wait), 0, 0, 0], data, &[])
             }
             Self::Close { handle } => (Nr::Close, [wire(handle), 0, 0, 0, 0, 0], &[], &[]),
             Self::Sync { handle, data_only } => {

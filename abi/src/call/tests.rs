@@ -18,8 +18,8 @@ fn samples() -> vec::Vec<Request<'static>> {
         Request::Map { gva: layout::MAP_AREA.start, len: 0x3000, access: Access::ReadWrite },
         Request::Clock,
         Request::Poll { timeout_ns: 5, entries: &[0; size_of::<crate::PollEntry>() * 2] },
-        Request::Read { handle: dir, offset: 6, len: 7 },
-        Request::Write { handle: dir, offset: 8, data: b"xyz" },
+        Request::Read { handle: dir, offset: 6, len: 7, wait: true },
+        Request::Write { handle: dir, offset: 8, wait: true, data: b"xyz" },
         Request::Close { handle: dir },
         Request::Sync { handle: dir, data_only: true },
         Request::Stat { handle: dir },
@@ -133,6 +133,6 @@ fn decode_refuses_half_a_poll_entry() {
 
 #[test]
 fn encode_declines_a_payload_that_does_not_fit() {
-    let request = Request::Write { handle: Handle::STDOUT, offset: 0, data: b"abcd" };
+    let request = Request::Write { handle: Handle::STDOUT, offset: 0, wait: false, data: b"abcd" };
     assert_eq!(request.encode(&mut [0; 3]), Err(Errno::TooBig));
 }

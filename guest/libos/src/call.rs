@@ -74,19 +74,33 @@ impl Calls {
     }
 
     /// Reads at most `len` bytes at `offset`, or where a stream stands.
-    pub(crate) fn read(&self, handle: Handle, offset: u64, len: u64) -> Result<Vec<u8>, Errno> {
+    /// A stream that has nothing waits if `wait`.
+    pub(crate) fn read(
+        &self,
+        handle: Handle,
+        offset: u64,
+        len: u64,
+        wait: bool,
+    ) -> Result<Vec<u8>, Errno> {
         let len = u32::try_from(len.min(CALL_DATA_BYTES as u64)).map_err(|_| Errno::TooBig)?;
-        self.call_for_bytes(&Request::Read { handle, offset, len }, <[u8]>::to_vec)
+        self.call_for_bytes(&Request::Read { handle, offset, len, wait }, <[u8]>::to_vec)
     }
 
     /// Writes as much of `data` as one call takes. Returns the bytes written. No file has a byte at the
     /// offset that means [`APPEND`] on the wire.
-    pub(crate) fn write(&self, handle: Handle, offset: u64, data: &[u8]) -> Result<usize, Errno> {
+    /// A stream that has no room waits if `wait`.
+    pub(crate) fn write(
+        &self,
+        handle: Handle,
+        offset: u64,
+        data: &[u8],
+        wait: bool,
+    ) -> Result<usize, Errno> {
         if offset == APPEND {
             return Err(Errno::Invalid);
         }
         let data = data.get(..CALL_DATA_BYTES.min(data.len())).unwrap_or_default();
-        let written = self.call(&Request::Write { handle, offset, data })?;
+        let written = self.call(&Request::Write { handle, offset, wait, data })?;
         Ok(usize::try_from(written).unwrap_or(usize::MAX).min(data.len()))
     }
 
@@ -94,7 +108,7 @@ impl Calls {
     /// where they end.
     pub(crate) fn append(&self, handle: Handle, data: &[u8]) -> Result<(usize, u64), Errno> {
         let data = data.get(..CALL_DATA_BYTES.min(data.len())).unwrap_or_default();
-        let request = Request::Write { handle, offset: APPEND, data };
+        let request = Request::Write { handle, offset: APPEND, wait: false, data };
         self.call_with(&request, |written, reply| {
             let (end, _) = u64::read_from_prefix(reply).map_err(|_| Errno::Io)?;
             Ok((usize::try_from(written).unwrap_or(usize::MAX).min(data.len()), end))

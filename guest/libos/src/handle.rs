@@ -2,10 +2,9 @@
 
 use alloc::sync::Arc;
 
-use abi::{Errno, Handle, Request, poll_events};
+use abi::{Errno, Handle, Request};
 
 use crate::call::Calls;
-use crate::poll::wait_for;
 
 /// Owns a handle: closes it on the host when the last owner is gone.
 #[derive(Debug)]
@@ -37,9 +36,9 @@ impl OwnedHandle {
     ///
     /// The host's refusal, if nothing was written.
     pub(crate) fn write_all(&self, offset: u64, data: &[u8], wait: bool) -> Result<usize, Errno> {
-        self.repeat(data, wait, |done, rest| {
+        self.repeat(data, |done, rest| {
             let offset = offset.checked_add(done as u64).ok_or(Errno::FileTooLarge)?;
-            self.calls.write(self.handle, offset, rest)
+            self.calls.write(self.handle, offset, rest, wait)
         })
     }
 
@@ -50,7 +49,7 @@ impl OwnedHandle {
     /// As [`write_all`](Self::write_all).
     pub(crate) fn append_all(&self, data: &[u8]) -> Result<(usize, u64), Errno> {
         let mut file_end = 0;
-        let written = self.repeat(data, true, |_, rest| {
+        let written = self.repeat(data, |_, rest| {
             let (written, end) = self.calls.append(self.handle, rest)?;
             file_end = end;
             Ok(written)
@@ -62,7 +61,6 @@ impl OwnedHandle {
     fn repeat(
         &self,
         data: &[u8],
-        wait: bool,
         mut write: impl FnMut(usize, &[u8]) -> Result<usize, Errno>,
     ) -> Result<usize, Errno> {
         let mut done = 0;
@@ -71,10 +69,6 @@ impl OwnedHandle {
                 // What takes nothing and says nothing would keep us here for ever.
                 Ok(0) => Err(Errno::Io),
                 Err(Errno::Interrupted) => continue,
-                Err(Errno::Again) if wait => {
-                    wait_for(self, poll_events::WRITE)?;
-                    continue;
-                }
                 result => result,
             };
             match result {

@@ -8,10 +8,9 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use abi::{Errno, Handle, poll_events};
+use abi::{Errno, Handle};
 
 use crate::handle::OwnedHandle;
-use crate::poll::wait_for;
 
 /// Pending output by handle.
 #[derive(Debug, Default)]
@@ -52,12 +51,22 @@ impl Outputs {
     ///
     /// As [`deliver`](Self::deliver).
     pub(crate) fn drain(&mut self, handle: Handle) -> Result<(), Errno> {
-        while !self.deliver(handle)? {
-            if let Some(pending) = self.0.get(&handle) {
-                wait_for(&pending.handle, poll_events::WRITE)?;
-            }
-        }
-        Ok(())
+        let Some(Pending { handle, bytes }) = self.0.remove(&handle) else { return Ok(()) };
+        write_whole(&handle, &bytes)
+    }
+
+    /// Writes all of `bytes` after what is pending, waiting for the reader.
+    ///
+    /// # Errors
+    ///
+    /// As [`deliver`](Self::deliver).
+    pub(crate) fn write_through(
+        &mut self,
+        handle: &OwnedHandle,
+        bytes: &[u8],
+    ) -> Result<(), Errno> {
+        self.drain(handle.get())?;
+        write_whole(handle, bytes)
     }
 
     /// Takes all of `bytes`: to the host as far as it takes them, the rest pending.
@@ -90,11 +99,18 @@ impl Outputs {
 
     /// Delivers everything, waiting for readers.
     pub(crate) fn drain_all(&mut self) {
-        while let Some(handle) = self.0.keys().next().copied() {
+        while let Some((_, Pending { handle, bytes })) = self.0.pop_first() {
             // A reader that is gone takes nothing more; there is nobody left to tell.
-            if self.drain(handle).is_err() {
-                self.0.remove(&handle);
-            }
+            let _ = write_whole(&handle, &bytes);
         }
     }
+}
+
+/// Writes all bytes to a stream. What an error cuts short meets it again with the rest.
+fn write_whole(handle: &OwnedHandle, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let written = handle.write_all(0, bytes, true)?;
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
 }

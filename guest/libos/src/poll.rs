@@ -10,7 +10,6 @@ use abi::{Errno, FOREVER, Handle, PollEntry, Request, poll_events};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::call::Calls;
-use crate::handle::OwnedHandle;
 use crate::process::Process;
 
 /// What can be waited for.
@@ -122,10 +121,4 @@ fn ask(calls: &Calls, entries: &mut [PollEntry], timeout_ns: u64) -> Result<(), 
         Ok(()) | Err(Errno::Interrupted) => Ok(()),
         Err(errno) => Err(errno),
     }
-}
-
-/// Waits until a handle is ready for one of the events.
-pub(crate) fn wait_for(handle: &OwnedHandle, events: u32) -> Result<(), Errno> {
-    let entry = PollEntry { handle: handle.get().0, events, ..PollEntry::default() };
-    ask(handle.calls(), &mut [entry], FOREVER)
 }

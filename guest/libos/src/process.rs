@@ -101,7 +101,6 @@ impl Process {
 
     /// Writes a result to the program's standard output.
     pub(crate) fn print(&mut self, text: &str) -> Result<(), abi::Errno> {
-        self.outputs.write(&self.stdout, text.as_bytes())?;
-        self.outputs.drain(Handle::STDOUT)
+        self.outputs.write_through(&self.stdout, text.as_bytes())
     }
 }

@@ -11,7 +11,7 @@ use abi::{Errno, poll_events};
 
 use crate::handle::OwnedHandle;
 use crate::output::Outputs;
-use crate::poll::{Pollable, wait_for};
+use crate::poll::Pollable;
 
 /// Most bytes that one read returns or one write takes: what a host call moves.
 pub(crate) const CHUNK_BYTES: u64 = CALL_DATA_BYTES as u64;
@@ -42,7 +42,7 @@ impl InputStream {
         }
         loop {
             let offset = self.offset.unwrap_or(0);
-            match self.handle.calls().read(self.handle.get(), offset, len) {
+            match self.handle.calls().read(self.handle.get(), offset, len, wait) {
                 Ok(bytes) if bytes.is_empty() => return Ok(None),
                 Ok(bytes) => {
                     if let Some(offset) = &mut self.offset {
@@ -50,7 +50,6 @@ impl InputStream {
                     }
                     return Ok(Some(bytes));
                 }
-                Err(Errno::Again) if wait => wait_for(&self.handle, poll_events::READ)?,
                 Err(Errno::Again) => return Ok(Some(Vec::new())),
                 Err(Errno::Interrupted) => {}
                 Err(errno) => return Err(errno),
@@ -125,6 +124,18 @@ impl OutputStream {
             bytes = bytes.get(written..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Writes all bytes after what is pending; they are with the host when it returns.
+    pub(crate) fn write_through(
+        &mut self,
+        outputs: &mut Outputs,
+        bytes: &[u8],
+    ) -> Result<(), Errno> {
+        match self.place {
+            Place::Pipe => outputs.write_through(&self.handle, bytes),
+            Place::At(_) | Place::End => self.write(outputs, bytes),
+        }
     }
 
     /// Waits until nothing is pending.

@@ -43,13 +43,14 @@ pub(super) fn read(
     object: &Object,
     offset: u64,
     len: u32,
+    wait: bool,
     reply: &mut [u8],
 ) -> Result<Answer, Errno> {
     let len = usize::try_from(len).map_or(reply.len(), |len| len.min(reply.len()));
     let buffer = &mut reply[..len];
     let read = match object.role {
         Role::File => pread(object.fd(), buffer, position(offset)?).map_err(refusal)?,
-        Role::Stream { may_wait } => stdio::read(object.fd(), may_wait, buffer)?,
+        Role::Stream { may_wait } => stdio::read(object.fd(), may_wait, wait, buffer)?,
         Role::Directory | Role::Name => return Err(Errno::BadHandle),
     };
     Ok(Answer::data(read))
@@ -59,13 +60,14 @@ pub(super) fn read(
 pub(super) fn write(
     object: &Object,
     offset: u64,
+    wait: bool,
     data: &[u8],
     reply: &mut [u8],
 ) -> Result<Answer, Errno> {
     let written = match object.role {
         Role::File if offset == APPEND => return append(object, data, reply),
         Role::File => pwrite(object.fd(), data, position(offset)?).map_err(refusal)?,
-        Role::Stream { may_wait } => stdio::write(object.fd(), may_wait, data)?,
+        Role::Stream { may_wait } => stdio::write(object.fd(), may_wait, wait, data)?,
         Role::Directory | Role::Name => return Err(Errno::BadHandle),
     };
     Ok(Answer { value: written as u64, data_bytes: 0 })

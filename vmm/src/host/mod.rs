@@ -1,8 +1,8 @@
 //! The host side of the guest contract: what a micro-VM's requests do.
 //!
 //! Rule: [`Host::call`] is total. Whatever a guest asks has an answer or an [`Errno`]; nothing panics,
-//! nothing is followed out of a preopened directory, no call but [`Request::Poll`] waits for another
-//! party, and no more is written than the reply holds. The host keeps no state for a guest but the
+//! nothing is followed out of a preopened directory, no call waits for another party unless it asks to
+//! ([`Request::Poll`], and a read or write with `wait`), and no more is written than the reply holds. The host keeps no state for a guest but the
 //! capability table: positions, buffers and paths are the guest's own.
 //!
 //! Everything is denied by default: a guest has its three standard streams, the clocks, and the
@@ -204,7 +204,7 @@ impl Host {
     /// Does what `request` asks. The first [`Answer::data_bytes`] of `reply` are the answer's data; the
     /// rest of it is unspecified. In production `reply` has [`layout::CALL_DATA_BYTES`].
     ///
-    /// [`Request::Poll`] waits; a signal whose handler was installed without `SA_RESTART` ends the wait.
+    /// [`Request::Poll`] waits, as do a read and a write that say so; a signal whose handler was installed without `SA_RESTART` ends the wait.
     /// Whoever stops a guest so repeats the signal until the thread has stopped, because the wait may
     /// begin just after one.
     ///
@@ -225,11 +225,11 @@ impl Host {
             Request::Poll { timeout_ns, entries } => {
                 poll::wait(handles, timeout_ns, entries, reply)
             }
-            Request::Read { handle, offset, len } => {
-                fs::read(handles.readable(handle)?, offset, len, reply)
+            Request::Read { handle, offset, len, wait } => {
+                fs::read(handles.readable(handle)?, offset, len, wait, reply)
             }
-            Request::Write { handle, offset, data } => {
-                fs::write(handles.writable(handle)?, offset, data, reply)
+            Request::Write { handle, offset, wait, data } => {
+                fs::write(handles.writable(handle)?, offset, wait, data, reply)
             }
             Request::Close { handle } => self.close(handle),
             Request::Sync { handle, data_only } => fs::sync(handles.get(handle)?, data_only),

@@ -1,20 +1,21 @@
 //! Streams: the standard streams, and what a guest opened that has no offsets (FIFO, terminal, device).
 //!
-//! Rule: a stream is read and written where it stands, and a call on it never waits: what has no data
-//! or no room is [`Errno::Again`], and the guest polls. The descriptors of the standard streams are
-//! shared with other processes, so their flags are not ours to change: a call asks poll(2) first, and
-//! writes no more at once than a pipe that polls as writable is bound to take.
+//! Rule: a stream is read and written where it stands, and a call on it waits only if the guest says so:
+//! else what has no data or no room is [`Errno::Again`], and the guest polls. Only poll(2) waits, which a
+//! signal ends. The descriptors of the standard streams are shared with other processes, so their flags
+//! are not ours to change: a write says `RWF_NOWAIT`, or where the stream does not know that, asks
+//! poll(2) first and writes no more at once than a pipe that polls as writable is bound to take.
 //!
 //! A file that serves as a standard stream (`< file`, `> file`, `>> file`) is read and written at the
 //! descriptor's own position, which it shares with whoever else has it, and never waits.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use abi::{Errno, Handle};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
-use rustix::io::Errno as Os;
+use rustix::io::{Errno as Os, ReadWriteFlags, pwritev2};
 
 use super::Error;
 use super::clock::timespec;
@@ -66,22 +67,51 @@ pub(super) fn object(fd: OwnedFd, read: bool) -> Result<Object, Os> {
     Ok(Object { fd, role: Role::Stream { may_wait }, read, write: !read, volume: None })
 }
 
-/// Reads what there is into `buffer`. Returns the bytes read; 0 at the end.
+/// Reads what there is into `buffer`, or what there will be if `wait`. Returns the bytes read; 0 at the
+/// end.
 ///
 /// poll(2) is asked even where the descriptor does not block: a FIFO that no writer has opened yet
 /// reads as ended, but does not poll as readable.
-pub(super) fn read(fd: BorrowedFd<'_>, may_wait: bool, buffer: &mut [u8]) -> Result<usize, Errno> {
-    if may_wait && !is_ready(fd, PollFlags::IN)? {
+pub(super) fn read(
+    fd: BorrowedFd<'_>,
+    may_wait: bool,
+    wait: bool,
+    buffer: &mut [u8],
+) -> Result<usize, Errno> {
+    if may_wait && !is_ready(fd, PollFlags::IN, wait)? {
         return Err(Errno::Again);
     }
     rustix::io::read(fd, buffer).map_err(refusal)
 }
 
-/// Writes as much of `data` as the stream takes. Returns the bytes written.
-pub(super) fn write(fd: BorrowedFd<'_>, may_wait: bool, data: &[u8]) -> Result<usize, Errno> {
+/// Writes as much of `data` as the stream takes, at least something if `wait`. Returns the bytes
+/// written.
+pub(super) fn write(
+    fd: BorrowedFd<'_>,
+    may_wait: bool,
+    wait: bool,
+    data: &[u8],
+) -> Result<usize, Errno> {
+    loop {
+        match write_now(fd, may_wait, data) {
+            Err(Errno::Again) if wait => is_ready(fd, PollFlags::OUT, true)?,
+            result => return result,
+        };
+    }
+}
+
+/// Writes what the stream takes at once.
+fn write_now(fd: BorrowedFd<'_>, may_wait: bool, data: &[u8]) -> Result<usize, Errno> {
     let blocks = may_wait && !fcntl_getfl(fd).map_err(refusal)?.contains(OFlags::NONBLOCK);
     if !blocks {
         return rustix::io::write(fd, data).map_err(refusal);
+    }
+    // One call for all of it, where this kind of stream can be written without waiting (pipes, since
+    // Linux 5.18).
+    const AT_POSITION: u64 = u64::MAX;
+    match pwritev2(fd, &[IoSlice::new(data)], AT_POSITION, ReadWriteFlags::NOWAIT) {
+        Err(Os::OPNOTSUPP | Os::SPIPE | Os::INVAL | Os::NOSYS) => {}
+        result => return result.map_err(refusal),
     }
     let mut written = 0;
     for chunk in data.chunks(PIPE_BUF) {
@@ -95,14 +125,17 @@ pub(super) fn write(fd: BorrowedFd<'_>, may_wait: bool, data: &[u8]) -> Result<u
 }
 
 fn write_if_ready(fd: BorrowedFd<'_>, chunk: &[u8]) -> Result<usize, Errno> {
-    if !is_ready(fd, PollFlags::OUT)? {
+    if !is_ready(fd, PollFlags::OUT, false)? {
         return Err(Errno::Again);
     }
     rustix::io::write(fd, chunk).map_err(refusal)
 }
 
-/// Whether a call for `events` would make progress at once; an error or a hang-up is progress.
-fn is_ready(fd: BorrowedFd<'_>, events: PollFlags) -> Result<bool, Errno> {
-    let ready = poll(&mut [PollFd::from_borrowed_fd(fd, events)], Some(&timespec(0)));
+/// Whether a call for `events` would make progress, at once or after waiting for it; an error or a
+/// hang-up is progress.
+fn is_ready(fd: BorrowedFd<'_>, events: PollFlags, wait: bool) -> Result<bool, Errno> {
+    let now = timespec(0);
+    let timeout = if wait { None } else { Some(&now) };
+    let ready = poll(&mut [PollFd::from_borrowed_fd(fd, events)], timeout);
     Ok(ready.map_err(refusal)? > 0)
 }

@@ -1,7 +1,7 @@
 //! The functions that work on one file descriptor.
 
 use abi::layout::CALL_DATA_BYTES;
-use abi::{Advice, FileKind, Request, Stat, poll_events};
+use abi::{Advice, FileKind, Request, Stat};
 
 use super::Wasi;
 use super::errno::{Answer, Errno, Failure};
@@ -10,7 +10,6 @@ use super::memory::{Buffers, Memory};
 use super::surroundings::length;
 use crate::descriptor::{NewTime, Rights, identity, mix};
 use crate::handle::OwnedHandle;
-use crate::poll::wait_for;
 
 /// `fdflags`.
 pub(super) mod fdflags {
@@ -314,6 +313,7 @@ fn read(
             handle: handle.get(),
             offset: offset.map_or(0, |offset| offset.saturating_add(done as u64)),
             len: length(wanted)?,
+            wait,
         };
         let result = handle.calls().call_for_bytes(&request, |bytes| {
             buffers.scatter(memory.all(), done, bytes);
@@ -327,7 +327,6 @@ fn read(
                 }
             }
             Err(abi::Errno::Interrupted) => {}
-            Err(abi::Errno::Again) if wait => wait_for(handle, poll_events::READ)?,
             Err(errno) if done == 0 => return Err(errno.into()),
             Err(_) => break, // the next call meets it again
         }

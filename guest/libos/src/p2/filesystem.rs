@@ -285,14 +285,14 @@ impl types::HostDescriptor for Wasi {
     ) -> FsResult<(Vec<u8>, bool)> {
         let handle = self.table.get(&fd)?.readable()?;
         let wanted = len.min(CHUNK_BYTES);
-        let bytes = handle.calls().read(handle.get(), offset, wanted)?;
+        let bytes = handle.calls().read(handle.get(), offset, wanted, true)?;
         let at_end = bytes.is_empty() && wanted != 0;
         Ok((bytes, at_end))
     }
 
     fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: u64) -> FsResult<u64> {
         let handle = self.table.get(&fd)?.writable()?;
-        Ok(handle.calls().write(handle.get(), offset, &bytes)? as u64)
+        Ok(handle.calls().write(handle.get(), offset, &bytes, true)? as u64)
     }
 
     fn read_directory(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryStream>> {

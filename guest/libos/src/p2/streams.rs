@@ -177,10 +177,7 @@ impl streams::HostOutputStream for Wasi {
         bytes: Vec<u8>,
     ) -> StreamResult<()> {
         let stream = self.table.get_mut(&stream)?;
-        let outputs = &mut self.process.outputs;
-        stream.drain(outputs)?;
-        stream.write(outputs, &bytes)?;
-        Ok(stream.drain(outputs)?)
+        Ok(stream.write_through(&mut self.process.outputs, &bytes)?)
     }
 
     fn flush(&mut self, stream: Resource<OutputStream>) -> StreamResult<()> {

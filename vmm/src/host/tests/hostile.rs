@@ -54,8 +54,8 @@ impl Random {
         self.pick(&[
             Request::Clock,
             Request::Poll { timeout_ns: 0, entries },
-            Request::Read { handle, offset, len: 64 << 10 },
-            Request::Write { handle, offset, data: other },
+            Request::Read { handle, offset, len: 64 << 10, wait: false },
+            Request::Write { handle, offset, wait: false, data: other },
             // The preopens stay, so that the rest goes on to mean something.
             Request::Close { handle: Handle(5 + handle.0 * 16) },
             Request::Sync { handle, data_only: follow },

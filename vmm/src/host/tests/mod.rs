@@ -114,7 +114,7 @@ impl Guest {
 
     pub(super) fn read(&mut self, handle: Handle, offset: u64) -> Result<Vec<u8>, Errno> {
         let len = u32::try_from(CALL_DATA_BYTES).expect("small");
-        let (value, data) = self.ask(Request::Read { handle, offset, len })?;
+        let (value, data) = self.ask(Request::Read { handle, offset, len, wait: false })?;
         assert_eq!(value, data.len() as u64);
         Ok(data)
     }
@@ -125,7 +125,7 @@ impl Guest {
         offset: u64,
         data: impl AsRef<[u8]>,
     ) -> Result<u64, Errno> {
-        self.call(Request::Write { handle, offset, data: data.as_ref() })
+        self.call(Request::Write { handle, offset, wait: false, data: data.as_ref() })
     }
 
     /// Writes at the end of a file. Returns the bytes written and where they end.
@@ -134,7 +134,7 @@ impl Guest {
         handle: Handle,
         data: impl AsRef<[u8]>,
     ) -> Result<(u64, u64), Errno> {
-        let request = Request::Write { handle, offset: APPEND, data: data.as_ref() };
+        let request = Request::Write { handle, offset: APPEND, wait: false, data: data.as_ref() };
         let (value, end) = self.ask(request)?;
         Ok((value, u64::from_le_bytes(end.try_into().expect("a whole number"))))
     }

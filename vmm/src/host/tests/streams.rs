@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
 
 use abi::layout::CALL_DATA_BYTES;
 use abi::{Errno, FOREVER, FileKind, Handle, OpenFlags, Request, TimesMask, poll_events};
@@ -31,7 +33,7 @@ fn standard_input_gives_again_then_data_then_the_end() {
 fn a_read_gives_no_more_than_was_asked_for() {
     let (mut guest, mut writer) = guest_reading_from_a_pipe();
     writer.write_all(b"abcdef").expect("write");
-    let request = Request::Read { handle: Handle::STDIN, offset: 0, len: 4 };
+    let request = Request::Read { handle: Handle::STDIN, offset: 0, len: 4, wait: false };
     assert_eq!(guest.ask(request), Ok((4, b"abcd".to_vec())));
 }
 
@@ -39,7 +41,7 @@ fn a_read_gives_no_more_than_was_asked_for() {
 fn a_read_gives_no_more_than_the_reply_holds() {
     let (mut guest, mut writer) = guest_reading_from_a_pipe();
     writer.write_all(b"abcdef").expect("write");
-    let request = Request::Read { handle: Handle::STDIN, offset: 0, len: u32::MAX };
+    let request = Request::Read { handle: Handle::STDIN, offset: 0, len: u32::MAX, wait: false };
     let mut reply = [0; 3];
     let answer = guest.host.call(request, &mut reply);
     assert_eq!(answer, Ok(Answer { value: 3, data_bytes: 3 }));
@@ -65,6 +67,36 @@ fn a_full_pipe_gives_again_until_it_is_read() {
     reader.read_exact(&mut buffer).expect("read");
     assert_eq!(guest.write(Handle::STDOUT, 0, [b'x'; CALL_DATA_BYTES]), Ok(8192));
     assert_eq!(guest.write(Handle::STDOUT, 0, b"x"), Err(Errno::Again));
+}
+
+#[test]
+fn a_read_that_waits_gives_what_comes_later() {
+    let (mut guest, mut writer) = guest_reading_from_a_pipe();
+    let later = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(20));
+        writer.write_all(b"later").expect("write");
+    });
+    let request = Request::Read { handle: Handle::STDIN, offset: 0, len: 9, wait: true };
+    assert_eq!(guest.ask(request), Ok((5, b"later".to_vec())));
+    later.join().expect("write");
+    // The writer is gone.
+    assert_eq!(guest.ask(request), Ok((0, vec![])));
+}
+
+#[test]
+fn a_write_that_waits_returns_when_something_was_taken() {
+    let (mut guest, mut reader) = guest_writing_to_a_pipe();
+    fill(&mut guest);
+    let later = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(20));
+        reader.read_exact(&mut [0; 4096]).expect("read");
+        reader
+    });
+    let data = &[b'x'; 9000];
+    let request = Request::Write { handle: Handle::STDOUT, offset: 0, wait: true, data };
+    assert_eq!(guest.call(request), Ok(4096));
+    drop(later.join().expect("read"));
+    assert_eq!(guest.call(request), Err(Errno::BrokenPipe));
 }
 
 #[test]
@@ -148,7 +180,7 @@ fn standard_input_that_is_a_file_is_read_from_its_own_position() {
     file.write_all(b"abcdef").expect("write");
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(2)).expect("seek");
     let mut guest = Guest::with_stdio(file.try_clone().expect("duplicate").into(), null());
-    let request = Request::Read { handle: Handle::STDIN, offset: 0, len: 2 };
+    let request = Request::Read { handle: Handle::STDIN, offset: 0, len: 2, wait: false };
     assert_eq!(guest.ask(request), Ok((2, b"cd".to_vec())));
     assert_eq!(guest.ask(request), Ok((2, b"ef".to_vec())));
     assert_eq!(guest.ask(request), Ok((0, vec![])));
@@ -267,7 +299,7 @@ fn a_device_without_room_says_so() {
 #[test]
 fn the_streams_of_this_process_can_be_inherited() {
     let mut host = Host::new(Stdio::inherit().expect("inherit")).expect("host");
-    let request = Request::Write { handle: Handle::STDERR, offset: 0, data: b"" };
+    let request = Request::Write { handle: Handle::STDERR, offset: 0, wait: false, data: b"" };
     assert_eq!(host.call(request, &mut []), Ok(Answer::DONE));
 }
 

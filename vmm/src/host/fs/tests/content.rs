@@ -93,7 +93,7 @@ fn appends_of_two_guests_do_not_overwrite_each_other() {
 fn an_append_whose_end_cannot_be_told_is_not_made() {
     let mut guest = Guest::new();
     let handle = guest.create("file");
-    let request = Request::Write { handle, offset: APPEND, data: b"text" };
+    let request = Request::Write { handle, offset: APPEND, wait: false, data: b"text" };
     assert_eq!(guest.host.call(request, &mut [0; 7]), Err(Errno::TooBig));
     assert_eq!(guest.stat(handle).expect("stat").size, 0);
 }

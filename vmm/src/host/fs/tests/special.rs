@@ -57,7 +57,7 @@ fn a_device_is_a_stream() {
     let dev = fs::File::open("/dev").expect("open /dev").into();
     let dev = guest.host.preopen(dev, "/dev", DirAccess::ReadWrite).expect("preopen");
     let zero = guest.open(dev, "zero", READ).expect("open");
-    let request = Request::Read { handle: zero, offset: u64::MAX, len: 4 };
+    let request = Request::Read { handle: zero, offset: u64::MAX, len: 4, wait: false };
     assert_eq!(guest.ask(request), Ok((4, vec![0; 4])));
     let null = guest.open(dev, "null", WRITE).expect("open");
     assert_eq!(guest.write(null, 0, b"text"), Ok(4));
