@@ -13,8 +13,8 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use zerocopy::IntoBytes as _;
 
 /// A whole window.
-const WINDOW: u32 = 64 << 10;
-const _: () = assert!(WINDOW as usize == CALL_DATA_BYTES);
+#[expect(clippy::cast_possible_truncation, reason = "a frame counts the window's bytes in 32 bits")]
+const WINDOW: u32 = CALL_DATA_BYTES as u32;
 
 /// Longest wait in nanoseconds: the fuzzer is not to wait.
 const WAIT_NS_MAX: u64 = 50_000;
@@ -308,15 +308,19 @@ impl<'a> Arbitrary<'a> for Path {
 }
 
 impl Call {
-    /// The frame and the data area of this call by a guest that has `open` handles, of which
-    /// `directories` are some.
+    /// The frame of this call by a guest that has `open` handles, of which `directories` are some. The
+    /// payload goes to the start of `area`, a data area of zeros; how long it is.
     ///
     /// # Panics
     ///
-    /// Never: everything that is made here fits the window.
+    /// If `area` is no whole data area.
     #[must_use]
-    pub fn encode(&self, open: &[Handle], directories: &[Handle]) -> (Frame, Vec<u8>) {
-        let mut area = vec![0; CALL_DATA_BYTES];
+    pub fn encode(
+        &self,
+        open: &[Handle],
+        directories: &[Handle],
+        area: &mut [u8],
+    ) -> (Frame, usize) {
         let data = vec![self.data.byte & 0x7f; self.data.bytes()];
         let entries: Vec<_> = [(self.handle, self.bits), (self.other, self.bits >> 2)]
             .into_iter()
@@ -327,20 +331,23 @@ impl Call {
             })
             .collect();
         let request = self.request(open, directories, &data, entries.as_bytes());
-        let mut frame = request.encode(&mut area).expect("it fits");
+        let mut frame = request.encode(area).expect("it fits");
+        let payload = frame.data_len as usize;
         match self.damage {
             Damage::Nothing => {}
             Damage::Nr(nr) => frame.nr = nr.into(),
             Damage::DataLen(len) => frame.data_len = len,
             Damage::Arg(index, value) => frame.args[usize::from(index) % 6] = value,
         }
-        if frame.nr == Nr::Poll as u32 {
-            frame.args[0] %= WAIT_NS_MAX;
+        match Nr::try_from(frame.nr) {
+            Ok(Nr::Poll) => frame.args[0] %= WAIT_NS_MAX,
+            // What waits for another party waits for ever: there is none.
+            Ok(Nr::Read) => frame.args[3] &= !1,
+            Ok(Nr::Write) => frame.args[2] &= !1,
+            Ok(Nr::Allocate) => frame.args[2] %= ALLOCATE_BYTES_MAX,
+            _ => {}
         }
-        if frame.nr == Nr::Allocate as u32 {
-            frame.args[2] %= ALLOCATE_BYTES_MAX;
-        }
-        (frame, area)
+        (frame, payload)
     }
 
     fn request<'a>(
