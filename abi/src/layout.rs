@@ -12,12 +12,12 @@
 //! 0x0000_0020_3000  RING0_STACK private   –        the stack the CPU switches to on an exception
 //! 0x0000_0020_4000  EXCEPTION_RECORD      RW       what the stubs tell the ring-3 handler
 //! 0x0000_0020_5000  CALL_FRAME  private   RW       the frame of a host call
-//! 0x0000_0020_6000  CALL_DATA   private   RW       64 KiB payload of a host call
-//! 0x0000_0021_6000              –         –        guard
-//! 0x0000_0021_7000  EXCEPTION_STACK       RW       the ring-3 exception handler's stack
-//! 0x0000_0022_0000  GUEST_DATA  private   RW       .data and .bss of the guest image
-//! 0x0000_002a_0000              –         –        guard
-//! 0x0000_002c_0000  STACK       private   RW       the guest's stack, growing down from 0x40_0000
+//! 0x0000_0020_6000  CALL_DATA   private   RW       512 KiB payload of a host call
+//! 0x0000_0028_6000              –         –        guard
+//! 0x0000_0028_7000  EXCEPTION_STACK       RW       the ring-3 exception handler's stack
+//! 0x0000_0029_0000  GUEST_DATA  private   RW       .data and .bss of the guest image
+//! 0x0000_002d_0000              –         –        guard
+//! 0x0000_002f_0000  STACK       private   RW       the guest's stack, growing down from 0x40_0000
 //! 0x0000_0040_0000  IMAGE_TEXT  image     R X      .text of the guest image
 //! 0x0000_0080_0000  IMAGE_RODATA image    R        .rodata of the guest image
 //! 0x0000_0100_0000  BOOT_INFO   (GVA)     R        boot::BootInfo, in frames of the RAM slot
@@ -56,14 +56,15 @@ pub const EXCEPTION_RECORD: u64 = 0x20_4000;
 pub const CALL_FRAME: u64 = 0x20_5000;
 /// The payload of a host call.
 pub const CALL_DATA: u64 = 0x20_6000;
-/// Bytes of the payload area: what one read or write moves at most.
-pub const CALL_DATA_BYTES: usize = 64 << 10;
+/// Bytes of the payload area: what one read or write moves at most. Eight of the 64 KiB that programs
+/// copy at a time, so that what an exit costs is shared; pages that no call uses are not touched.
+pub const CALL_DATA_BYTES: usize = 512 << 10;
 /// Stack of the ring-3 exception handler, with a guard page below.
-pub const EXCEPTION_STACK: Range<u64> = 0x21_7000..0x22_0000;
+pub const EXCEPTION_STACK: Range<u64> = 0x28_7000..0x29_0000;
 /// `.data` and `.bss` of the guest image.
-pub const GUEST_DATA: Range<u64> = 0x22_0000..0x2a_0000;
+pub const GUEST_DATA: Range<u64> = 0x29_0000..0x2d_0000;
 /// The guest's stack, with a guard below: wasm may use [`crate::engine::WASM_STACK_BYTES`] of it.
-pub const STACK: Range<u64> = 0x2c_0000..0x40_0000;
+pub const STACK: Range<u64> = 0x2f_0000..0x40_0000;
 /// `.text` of the guest image.
 pub const IMAGE_TEXT: Range<u64> = 0x40_0000..0x80_0000;
 /// `.rodata` of the guest image.
@@ -86,8 +87,8 @@ pub const MAP_AREA: Range<u64> = 0x10_0000_0000..0x7000_0000_0000;
 
 /// Longest path of a request in bytes (`PATH_MAX` of Linux without its NUL).
 pub const PATH_BYTES_MAX: usize = 4095;
-/// Most entries of a [`crate::Request::Poll`]: as many as fit the data area.
-pub const POLL_ENTRIES_MAX: usize = CALL_DATA_BYTES / size_of::<crate::PollEntry>();
+/// Most entries of a [`crate::Request::Poll`]: one for each handle that a guest may have.
+pub const POLL_ENTRIES_MAX: usize = 4096;
 
 /// What the ring-0 exception stubs tell the ring-3 handler, at [`EXCEPTION_RECORD`].
 ///
@@ -151,6 +152,10 @@ const _: () = {
     );
     assert!(CALL_FRAME + PAGE <= CALL_DATA, "{}", MESSAGE);
     assert!(CALL_DATA + (CALL_DATA_BYTES as u64) < EXCEPTION_STACK.start, "{}", MESSAGE);
+    assert!(
+        POLL_ENTRIES_MAX * size_of::<crate::PollEntry>() <= CALL_DATA_BYTES,
+        "poll entries exceed the window"
+    );
     assert!(EXCEPTION_STACK.end <= GUEST_DATA.start && GUEST_DATA.end < STACK.start, "{}", MESSAGE);
     assert!(PRIVATE.start == GDT && STACK.end == PRIVATE.end, "{}", MESSAGE);
     assert!(PRIVATE.end <= IMAGE.start && IMAGE_TEXT.end == IMAGE_RODATA.start, "{}", MESSAGE);

@@ -1,8 +1,10 @@
 //! The one way to the host.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::layout::CALL_DATA_BYTES;
 use abi::{APPEND, Errno, Handle, Request, Stat};
@@ -21,7 +23,12 @@ pub trait HostCall: Send + Sync {
 
 /// Host calls, shared by everything that a program holds.
 #[derive(Clone)]
-pub struct Calls(Arc<dyn HostCall>);
+pub struct Calls(Arc<Shared>);
+
+struct Shared {
+    host: Box<dyn HostCall>,
+    made: AtomicU64,
+}
 
 impl fmt::Debug for Calls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,7 +39,12 @@ impl fmt::Debug for Calls {
 impl Calls {
     /// Calls by way of `host`.
     pub fn new(host: impl HostCall + 'static) -> Self {
-        Self(Arc::new(host))
+        Self(Arc::new(Shared { host: Box::new(host), made: AtomicU64::new(0) }))
+    }
+
+    /// How many calls were made so far.
+    pub(crate) fn made(&self) -> u64 {
+        self.0.made.load(Ordering::Relaxed)
     }
 
     /// Makes a call whose answer is its number.
@@ -47,7 +59,8 @@ impl Calls {
         read: impl FnOnce(u64, &[u8]) -> R,
     ) -> Result<R, Errno> {
         let (mut read, mut result) = (Some(read), None);
-        self.0.call(request, &mut |value, data| {
+        self.0.made.fetch_add(1, Ordering::Relaxed);
+        self.0.host.call(request, &mut |value, data| {
             result = read.take().map(|read| read(value, data));
         })?;
         result.ok_or(Errno::Io)
@@ -73,17 +86,10 @@ impl Calls {
         })?
     }
 
-    /// Reads at most `len` bytes at `offset`, or where a stream stands.
-    /// A stream that has nothing waits if `wait`.
-    pub(crate) fn read(
-        &self,
-        handle: Handle,
-        offset: u64,
-        len: u64,
-        wait: bool,
-    ) -> Result<Vec<u8>, Errno> {
+    /// Reads at most `len` bytes of a stream, which waits for some if `wait`.
+    pub(crate) fn read(&self, handle: Handle, len: u64, wait: bool) -> Result<Vec<u8>, Errno> {
         let len = u32::try_from(len.min(CALL_DATA_BYTES as u64)).map_err(|_| Errno::TooBig)?;
-        self.call_for_bytes(&Request::Read { handle, offset, len, wait }, <[u8]>::to_vec)
+        self.call_for_bytes(&Request::Read { handle, offset: 0, len, wait }, <[u8]>::to_vec)
     }
 
     /// Writes as much of `data` as one call takes. Returns the bytes written. No file has a byte at the

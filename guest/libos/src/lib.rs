@@ -14,6 +14,7 @@
 
 extern crate alloc;
 
+mod ahead;
 mod call;
 mod clock;
 mod descriptor;

@@ -8,6 +8,7 @@ use core::fmt;
 use abi::Handle;
 use abi::boot::{BootInfo, boot_flags};
 
+use crate::ahead::ReadAhead;
 use crate::call::Calls;
 use crate::clock::Clock;
 use crate::descriptor::Descriptor;
@@ -28,6 +29,7 @@ pub struct Process {
     pub(crate) stdout: Arc<OwnedHandle>,
     pub(crate) stderr: Arc<OwnedHandle>,
     pub(crate) outputs: Outputs,
+    pub(crate) ahead: ReadAhead,
     pub(crate) clock: Clock,
     pub(crate) random: Random,
 }
@@ -65,6 +67,7 @@ impl Process {
             stdout: OwnedHandle::shared(&calls, Handle::STDOUT),
             stderr: OwnedHandle::shared(&calls, Handle::STDERR),
             outputs: Outputs::default(),
+            ahead: ReadAhead::default(),
             clock: Clock::new(calls.clone(), boot.header.tsc_khz),
             random: Random::new(boot.header.seed),
             calls,

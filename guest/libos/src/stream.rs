@@ -6,15 +6,29 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use abi::layout::CALL_DATA_BYTES;
 use abi::{Errno, poll_events};
 
+use crate::ahead::ReadAhead;
 use crate::handle::OwnedHandle;
 use crate::output::Outputs;
 use crate::poll::Pollable;
 
-/// Most bytes that one read returns or one write takes: what a host call moves.
-pub(crate) const CHUNK_BYTES: u64 = CALL_DATA_BYTES as u64;
+/// Most bytes that one read returns or one write takes. They pass through the component's own memory as
+/// a list, which has to be allocated there.
+pub(crate) const CHUNK_BYTES: usize = 64 << 10;
+
+/// Reads at most `len` bytes of a file.
+pub(crate) fn read_file(
+    ahead: &mut ReadAhead,
+    handle: &OwnedHandle,
+    offset: u64,
+    len: u64,
+) -> Result<Vec<u8>, Errno> {
+    let mut bytes = Vec::new();
+    let len = usize::try_from(len).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+    ahead.read(handle, offset, len, |piece| bytes = piece.to_vec())?;
+    Ok(bytes)
+}
 
 /// An input stream.
 #[derive(Debug)]
@@ -36,25 +50,31 @@ impl InputStream {
     }
 
     /// Reads at most `len` bytes; none if there are none and not `wait`. `None` is the end.
-    pub(crate) fn read(&mut self, len: u64, wait: bool) -> Result<Option<Vec<u8>>, Errno> {
+    pub(crate) fn read(
+        &mut self,
+        ahead: &mut ReadAhead,
+        len: u64,
+        wait: bool,
+    ) -> Result<Option<Vec<u8>>, Errno> {
         if len == 0 {
             return Ok(Some(Vec::new()));
         }
-        loop {
-            let offset = self.offset.unwrap_or(0);
-            match self.handle.calls().read(self.handle.get(), offset, len, wait) {
-                Ok(bytes) if bytes.is_empty() => return Ok(None),
-                Ok(bytes) => {
-                    if let Some(offset) = &mut self.offset {
-                        *offset = offset.saturating_add(bytes.len() as u64);
-                    }
-                    return Ok(Some(bytes));
-                }
-                Err(Errno::Again) => return Ok(Some(Vec::new())),
+        let len = len.min(CHUNK_BYTES as u64);
+        let bytes = loop {
+            let result = match self.offset {
+                Some(offset) => read_file(ahead, &self.handle, offset, len),
+                None => self.handle.calls().read(self.handle.get(), len, wait),
+            };
+            match result {
                 Err(Errno::Interrupted) => {}
-                Err(errno) => return Err(errno),
+                Err(Errno::Again) => return Ok(Some(Vec::new())),
+                result => break result?,
             }
+        };
+        if let Some(offset) = &mut self.offset {
+            *offset = offset.saturating_add(bytes.len() as u64);
         }
+        Ok((!bytes.is_empty()).then_some(bytes))
     }
 
     /// Ready when a read makes progress.
@@ -104,7 +124,7 @@ impl OutputStream {
     pub(crate) fn permit(&self, outputs: &mut Outputs) -> Result<u64, Errno> {
         match self.place {
             Place::Pipe if !outputs.deliver(self.handle.get())? => Ok(0),
-            Place::Pipe | Place::At(_) | Place::End => Ok(CHUNK_BYTES),
+            Place::Pipe | Place::At(_) | Place::End => Ok(CHUNK_BYTES as u64),
         }
     }
 

@@ -8,6 +8,7 @@ use super::errno::{Answer, Errno, Failure};
 use super::fds::Fd;
 use super::memory::{Buffers, Memory};
 use super::surroundings::length;
+use crate::ahead::{Piece, ReadAhead};
 use crate::descriptor::{NewTime, Rights, identity, mix};
 use crate::handle::OwnedHandle;
 
@@ -298,31 +299,24 @@ pub(super) fn fd_tell(wasi: &mut Wasi, memory: &mut Memory<'_>, fd: u32, positio
     memory.write_u64(position, fd.position)
 }
 
-/// Reads a file until the buffers are full or it ends; a stream once, waiting for something if `wait`.
-fn read(
+/// Reads a file until the buffers are full or it ends.
+fn read_file(
+    ahead: &mut ReadAhead,
     handle: &OwnedHandle,
-    offset: Option<u64>,
-    wait: bool,
+    offset: u64,
     memory: &mut Memory<'_>,
     buffers: &Buffers,
 ) -> Answer<u32> {
     let mut done = 0;
     while done < buffers.total() {
-        let wanted = (buffers.total() - done).min(CALL_DATA_BYTES);
-        let request = Request::Read {
-            handle: handle.get(),
-            offset: offset.map_or(0, |offset| offset.saturating_add(done as u64)),
-            len: length(wanted)?,
-            wait,
-        };
-        let result = handle.calls().call_for_bytes(&request, |bytes| {
+        let position = offset.saturating_add(done as u64);
+        let piece = ahead.read(handle, position, buffers.total() - done, |bytes| {
             buffers.scatter(memory.all(), done, bytes);
-            bytes.len()
         });
-        match result {
-            Ok(count) => {
+        match piece {
+            Ok(Piece { count, at_end }) => {
                 done += count;
-                if count < wanted || offset.is_none() {
+                if at_end || count == 0 {
                     break;
                 }
             }
@@ -332,6 +326,30 @@ fn read(
         }
     }
     length(done)
+}
+
+/// Reads a stream once, waiting for something if `wait`.
+fn read_stream(
+    handle: &OwnedHandle,
+    wait: bool,
+    memory: &mut Memory<'_>,
+    buffers: &Buffers,
+) -> Answer<u32> {
+    let len = length(buffers.total().min(CALL_DATA_BYTES))?;
+    if len == 0 {
+        return Ok(0);
+    }
+    let request = Request::Read { handle: handle.get(), offset: 0, len, wait };
+    loop {
+        let result = handle.calls().call_for_bytes(&request, |bytes| {
+            buffers.scatter(memory.all(), 0, bytes);
+            bytes.len()
+        });
+        match result {
+            Err(abi::Errno::Interrupted) => {}
+            result => return length(result?),
+        }
+    }
 }
 
 /// Writes all buffers by `write`, which is given how much is done and the bytes that follow, and says
@@ -373,10 +391,11 @@ pub(super) fn fd_read(
     let fd = wasi.fds.get_mut(fd)?;
     let handle = fd.descriptor.readable()?;
     if fd.check_seekable().is_err() {
-        let count = read(handle, None, !fd.nonblock, memory, &buffers)?;
+        let count = read_stream(handle, !fd.nonblock, memory, &buffers)?;
         return memory.write_u32(done, count);
     }
-    let count = read(handle, Some(fd.position), true, memory, &buffers)?;
+    let ahead = &mut wasi.process.ahead;
+    let count = read_file(ahead, handle, fd.position, memory, &buffers)?;
     fd.position = fd.position.saturating_add(count.into());
     memory.write_u32(done, count)
 }
@@ -393,7 +412,8 @@ pub(super) fn fd_pread(
     let buffers = Buffers::read(memory, buffers, count)?;
     let fd = wasi.fds.get(fd)?;
     fd.check_seekable()?;
-    let count = read(fd.descriptor.readable()?, Some(offset), true, memory, &buffers)?;
+    let (ahead, handle) = (&mut wasi.process.ahead, fd.descriptor.readable()?);
+    let count = read_file(ahead, handle, offset, memory, &buffers)?;
     memory.write_u32(done, count)
 }
 

@@ -19,7 +19,7 @@ use super::clocks::datetime;
 use super::streams::IoError;
 use crate::descriptor::{Descriptor, NS_PER_S, NewTime, OpenHow, Rights, identity};
 use crate::directory::DirectoryStream;
-use crate::stream::{CHUNK_BYTES, InputStream, OutputStream};
+use crate::stream::{CHUNK_BYTES, InputStream, OutputStream, read_file};
 
 /// How a filesystem operation ends without a result.
 #[derive(Debug)]
@@ -283,10 +283,13 @@ impl types::HostDescriptor for Wasi {
         len: u64,
         offset: u64,
     ) -> FsResult<(Vec<u8>, bool)> {
-        let handle = self.table.get(&fd)?.readable()?;
-        let wanted = len.min(CHUNK_BYTES);
-        let bytes = handle.calls().read(handle.get(), offset, wanted, true)?;
-        let at_end = bytes.is_empty() && wanted != 0;
+        let descriptor = self.table.get(&fd)?;
+        let handle = descriptor.readable()?;
+        let bytes = match descriptor.is_seekable() {
+            true => read_file(&mut self.process.ahead, handle, offset, len)?,
+            false => handle.calls().read(handle.get(), len.min(CHUNK_BYTES as u64), true)?,
+        };
+        let at_end = bytes.is_empty() && len != 0;
         Ok((bytes, at_end))
     }
 

@@ -7,14 +7,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use abi::Errno;
-use abi::layout::CALL_DATA_BYTES;
 use wasmtime::component::{Resource, ResourceTableError};
 use wasmtime::{Error, Result};
 
 use super::Wasi;
 use super::bindings::wasi::io::{error, streams};
 use crate::poll::Pollable;
-use crate::stream::{InputStream, OutputStream};
+use crate::stream::{CHUNK_BYTES, InputStream, OutputStream};
 
 /// wasi:io/error: why a stream operation failed.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +66,8 @@ impl Wasi {
         len: u64,
         wait: bool,
     ) -> StreamResult<Vec<u8>> {
-        self.table.get_mut(stream)?.read(len, wait)?.ok_or(StreamFailure::Closed)
+        let stream = self.table.get_mut(stream)?;
+        stream.read(&mut self.process.ahead, len, wait)?.ok_or(StreamFailure::Closed)
     }
 
     fn drain_stream(&mut self, stream: &Resource<OutputStream>) -> StreamResult<()> {
@@ -106,7 +106,7 @@ impl Wasi {
 }
 
 /// What write-zeroes writes.
-static ZEROES: [u8; CALL_DATA_BYTES] = [0; CALL_DATA_BYTES];
+static ZEROES: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 
 impl error::Host for Wasi {}
 
