@@ -2,8 +2,9 @@
 //!
 //! Rule: [`Host::call`] is total. Whatever a guest asks has an answer or an [`Errno`]; nothing panics,
 //! nothing is followed out of a preopened directory, no call waits for another party unless it asks to
-//! ([`Request::Poll`], and a read or write with `wait`), and no more is written than the reply holds. The host keeps no state for a guest but the
-//! capability table: positions, buffers and paths are the guest's own.
+//! ([`Request::Poll`], and a read or write with `wait`), and no more is written than the reply holds.
+//! The host keeps no state for a guest but the capability table: positions, buffers and paths are the
+//! guest's own.
 //!
 //! Everything is denied by default: a guest has its three standard streams, the clocks, and the
 //! directories that were preopened for it, and what it opens beneath them.
@@ -123,7 +124,8 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// [`Error::CatchSignal`], [`Error::InspectStdio`], and [`Error::TooManyHandles`] if the process may hardly open a file.
+    /// [`Error::CatchSignal`], [`Error::InspectStdio`], and [`Error::TooManyHandles`] if the process may
+    /// hardly open a file.
     pub fn new(stdio: Stdio) -> Result<Self, Error> {
         for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
             signal::catch_unless_handled(signal)
@@ -204,9 +206,9 @@ impl Host {
     /// Does what `request` asks. The first [`Answer::data_bytes`] of `reply` are the answer's data; the
     /// rest of it is unspecified. In production `reply` has [`layout::CALL_DATA_BYTES`].
     ///
-    /// [`Request::Poll`] waits, as do a read and a write that say so; a signal whose handler was installed without `SA_RESTART` ends the wait.
-    /// Whoever stops a guest so repeats the signal until the thread has stopped, because the wait may
-    /// begin just after one.
+    /// [`Request::Poll`] waits, as do a read and a write that say so; a signal whose handler was installed
+    /// without `SA_RESTART` ends the wait. Whoever stops a guest so repeats the signal until the thread
+    /// has stopped, because the wait may begin just after one.
     ///
     /// # Errors
     ///

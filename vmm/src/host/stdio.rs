@@ -25,6 +25,9 @@ use super::handles::{Object, Role};
 /// `PIPE_BUF`: a pipe that polls as writable takes this much without waiting (pipe(7)).
 const PIPE_BUF: usize = 4096;
 
+/// How long a write pauses: short for who reads, long for a processor.
+const PAUSE_NS: u64 = 1_000_000;
+
 /// The standard streams of a guest.
 #[derive(Debug)]
 pub struct Stdio {
@@ -92,12 +95,25 @@ pub(super) fn write(
     wait: bool,
     data: &[u8],
 ) -> Result<usize, Errno> {
+    let mut has_waited = false;
     loop {
         match write_now(fd, may_wait, data) {
-            Err(Errno::Again) if wait => is_ready(fd, PollFlags::OUT, true)?,
+            Err(Errno::Again) if wait => {
+                if has_waited {
+                    pause()?;
+                }
+                is_ready(fd, PollFlags::OUT, true)?;
+                has_waited = true;
+            }
             result => return result,
-        };
+        }
     }
+}
+
+/// Waits a little: for a stream that polls as writable and still takes nothing, because there is less room
+/// than the smallest piece needs. A signal ends it, and with it the write.
+fn pause() -> Result<(), Errno> {
+    poll(&mut [], Some(&timespec(PAUSE_NS))).map(drop).map_err(refusal)
 }
 
 /// Writes what the stream takes at once.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use abi::layout::CALL_DATA_BYTES;
 use abi::{Errno, FOREVER, FileKind, Handle, OpenFlags, Request, TimesMask, poll_events};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::pipe::pipe;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 
 use super::super::{Answer, Host, Stdio};
 use super::{Guest, fill, guest_reading_from_a_pipe, guest_writing_to_a_pipe, null};
+use crate::Kick;
 
 #[test]
 fn standard_input_gives_again_then_data_then_the_end() {
@@ -97,6 +99,25 @@ fn a_write_that_waits_returns_when_something_was_taken() {
     assert_eq!(guest.call(request), Ok(4096));
     drop(later.join().expect("read"));
     assert_eq!(guest.call(request), Err(Errno::BrokenPipe));
+}
+
+#[test]
+fn a_write_that_waits_for_a_stream_with_too_little_room_is_interrupted_by_a_kick() {
+    // A counter polls as writable whatever is to be added, and refuses what would exceed it.
+    let counter = eventfd(1, EventfdFlags::NONBLOCK).expect("make a counter");
+    let mut guest = Guest::with_stdio(null(), counter);
+    let kick = Kick::default();
+    let entered = kick.enter().expect("signal handler");
+    let stop = thread::spawn({
+        let kick = kick.clone();
+        move || kick.stop()
+    });
+    let data = &(u64::MAX - 1).to_le_bytes();
+    let write = |wait| Request::Write { handle: Handle::STDOUT, offset: 0, wait, data };
+    assert_eq!(guest.call(write(false)), Err(Errno::Again));
+    assert_eq!(guest.call(write(true)), Err(Errno::Interrupted));
+    drop(entered);
+    stop.join().expect("kick");
 }
 
 #[test]
