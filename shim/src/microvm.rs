@@ -117,19 +117,20 @@ pub fn boot(workload: &Workload) -> Result<Booted, RunError> {
         let access = if preopen.read_only { DirAccess::ReadOnly } else { DirAccess::ReadWrite };
         host.preopen(open_dir(preopen)?, preopen.guest_path.as_str(), access)?;
     }
-    let params = BootParams {
-        program_name: workload.program_name.as_str().into(),
-        args: workload.args.iter().map(|arg| arg.as_str().into()).collect(),
-        env: workload.env.iter().map(|entry| entry.as_str().into()).collect(),
-        cwd: bytes(workload.cwd.as_ref()),
-        invoke: bytes(workload.invoke.as_ref()),
-    };
+    let params = boot_params(workload);
     Ok(Booted(MicroVm::boot(&config, &image, &program, &params, host)?))
 }
 
-/// The boot information has no bytes where the workload has nothing.
-fn bytes(text: Option<&Text>) -> Vec<u8> {
-    text.map_or_else(Vec::new, |text| text.as_str().into())
+/// What the program is told. Where the workload has nothing, the boot information has no bytes.
+fn boot_params(workload: &Workload) -> BootParams {
+    let bytes = |text: Option<&Text>| text.map_or_else(Vec::new, |text| text.as_str().into());
+    BootParams {
+        program_name: workload.program_name.as_str().into(),
+        cwd: bytes(workload.cwd.as_ref()),
+        invoke: bytes(workload.invoke.as_ref()),
+        args: workload.args.iter().map(|arg| arg.as_str().into()).collect(),
+        env: workload.env.iter().map(|entry| entry.as_str().into()).collect(),
+    }
 }
 
 fn open_dir(preopen: &Preopen) -> Result<OwnedFd, RunError> {

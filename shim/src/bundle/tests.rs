@@ -50,6 +50,17 @@ fn arguments_come_as_they_are() {
 }
 
 #[test]
+fn the_working_directory_reaches_the_program() {
+    let workload = |config| read(&config).unwrap().workload("/p".into(), 1, "app.wasm").unwrap();
+
+    let srv = workload(with("/process/cwd", json!("/srv")));
+    let none = workload(with("/process/cwd", json!("")));
+
+    assert_eq!(srv.cwd.map(String::from).as_deref(), Some("/srv"));
+    assert_eq!(none.cwd, None);
+}
+
+#[test]
 fn environment_entries_without_a_name_or_value_are_left_out() {
     let env: Vec<_> = read(&config()).unwrap().env.into_iter().map(String::from).collect();
 

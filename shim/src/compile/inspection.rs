@@ -1,7 +1,8 @@
 //! What a file is, for people and for tools: `hyperlight inspect`.
 //!
-//! Rule: it says what running would say. Whether the file can run is decided by the same functions, and
-//! the reason is the same [`Refusal`]. Text is as the file has it; whoever prints it escapes it.
+//! Rule: it says what running would say, but for what only compiling finds out
+//! ([`Refusal::Uncompilable`]). Whether the file can run is decided by the same functions, and the reason
+//! is the same [`Refusal`]. Names are as the file has them; whoever prints one escapes it.
 
 use serde::{Deserialize, Serialize};
 use wasmtime::wasmparser::Validator;

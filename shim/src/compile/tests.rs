@@ -232,6 +232,22 @@ fn a_component_with_any_bit_changed_is_compiled_or_refused_in_one_line() {
 }
 
 #[test]
+fn a_file_with_any_bit_changed_is_inspected_or_refused() {
+    let module = r#"(module (import "m" "f" (func)) (memory 1) (export "memory" (memory 0)))"#;
+    for whole in [binary(COMMAND), binary(module)] {
+        for bit in 0..whole.len() * 8 {
+            let mut damaged = whole.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(inspection) = Inspection::of(&damaged) {
+                let runs = compiled(&damaged).err();
+                let only_compiling_tells = matches!(runs, Some(Refusal::Uncompilable { .. }));
+                assert!(inspection.refusal == runs || only_compiling_tells, "bit {bit}: {runs:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn each_proposal_that_is_off_is_named_with_what_to_do() {
     let bodies = [
         ("(memory 1 1 shared)", "threads"),

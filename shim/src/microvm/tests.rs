@@ -16,6 +16,16 @@ fn abort(kind: AbortKind) -> Exit {
 }
 
 #[test]
+fn the_program_is_told_what_the_workload_says_and_nothing_else() {
+    let text = |text: &str| Some(Text::try_from(text.to_owned()).unwrap());
+    let silent = boot_params(&workload());
+    let told = boot_params(&Workload { cwd: text("/srv"), invoke: text("f()"), ..workload() });
+    assert_eq!((silent.cwd.as_slice(), silent.invoke.as_slice()), (&b""[..], &b""[..]));
+    assert_eq!((told.cwd.as_slice(), told.invoke.as_slice()), (&b"/srv"[..], &b"f()"[..]));
+    assert_eq!((silent.program_name, silent.args), (told.program_name, told.args));
+}
+
+#[test]
 fn the_status_of_the_program_is_passed_on() {
     for (status_of_program, expected) in [(0, 0), (1, 1), (42, 42), (255, 255), (256, 0), (-1, 255)]
     {
