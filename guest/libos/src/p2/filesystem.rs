@@ -206,6 +206,9 @@ impl types::HostDescriptor for Wasi {
         offset: u64,
     ) -> FsResult<Resource<InputStream>> {
         let descriptor = self.table.get(&fd)?;
+        if descriptor.kind() == FileKind::Directory {
+            return Err(Errno::IsDirectory.into()); // as read(2) says
+        }
         let handle = Arc::clone(descriptor.readable()?);
         let stream = match descriptor.is_seekable() {
             true => InputStream::of_file(handle, offset),
