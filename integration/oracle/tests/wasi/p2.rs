@@ -34,6 +34,20 @@ impl P2 {
         Self { session: Session::start_silent(wasi, interpreter, grants), world }
     }
 
+    /// Calls a function that has a result and does not end the program.
+    pub(super) fn gives(&mut self, name: &str, arguments: &[Val]) -> Val {
+        match self.call(name, arguments) {
+            Ok(Some(value)) => value,
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    /// Calls a function that has no result and does not end the program.
+    pub(super) fn gives_nothing(&mut self, name: &str, arguments: &[Val]) {
+        let given = self.call(name, arguments);
+        assert!(matches!(given, Ok(None)), "{name}: {given:?}");
+    }
+
     /// Calls a function (`INTERFACE/NAME`) and returns its result, if it has one.
     pub(super) fn call(&mut self, name: &str, arguments: &[Val]) -> Result<Option<Val>, Ended> {
         let function = self.world.function(name);

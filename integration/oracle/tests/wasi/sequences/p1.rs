@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Answer, Arena, Objects, Seen, Verdict, compare, for_sequences, paths, time};
+use super::{Answer, Arena, Difference, Objects, Outcome, Seen, compare, for_sequences, names_a_directory, paths,
+    time,
+};
 use oracle::Wasi;
 use crate::p1::{DATA, P1, PATH, RESULT, ROOM, ROOT, VECTOR};
 
+mod meant;
 mod perform;
-mod verdict;
 
 /// A call. Descriptors are places in the list of those that the sequence has opened, whether or not they
 /// are still open.
@@ -114,5 +116,5 @@ fn run(wasi: Wasi, arena: &Arena, calls: &[Call]) -> Vec<Answer<u16>> {
 
 #[test]
 fn sequences_of_calls_do_what_they_do_in_wasmtime() {
-    for_sequences(call(), |calls| compare(calls, run, verdict::judge));
+    for_sequences(call(), |calls| compare(calls, run, &meant::DIFFERENCES));
 }

@@ -8,6 +8,9 @@ use super::{
 /// Bytes of a `dirent` without its name.
 const DIRENT_BYTES: usize = 24;
 
+/// More than a sequence opens.
+const NEVER_OPEN: u32 = 1000;
+
 /// A program with what the sequence has opened.
 pub(super) struct Run {
     program: P1,
@@ -36,14 +39,22 @@ impl Run {
                 let arguments =
                     [at, (*follow).into(), path_at, len, *open, *rights, 0, *flags, RESULT.into()];
                 let fd = self.paths(&[path], "path_open", &arguments, 4)?;
-                let fd = number(&fd);
-                self.fds.push(u32::try_from(fd).expect("4 bytes"));
-                Ok(vec![Seen::Number(fd)])
+                self.fds.push(u32::try_from(number(&fd)).expect("4 bytes"));
+                // Which number is free to the one and not to the other: Wasmtime gives the highest.
+                Ok(Vec::new())
             }
-            Call::Close { fd } => self.plain("fd_close", *fd, &[]),
+            Call::Close { fd } => {
+                let closed = self.plain("fd_close", *fd, &[])?;
+                self.forget(self.fd(*fd));
+                Ok(closed)
+            }
             Call::Renumber { from, to } => {
-                let to = self.fd(*to);
-                self.plain("fd_renumber", *from, &[to])
+                let (old, new) = (self.fd(*from), self.fd(*to));
+                let moved = self.plain("fd_renumber", *from, &[new])?;
+                if old != new {
+                    self.forget(old);
+                }
+                Ok(moved)
             }
             Call::Read { fd, len } => self.read("fd_read", *fd, *len, &[]),
             Call::Pread { fd, len, offset } => self.read("fd_pread", *fd, *len, &[*offset]),
@@ -122,6 +133,13 @@ impl Run {
 
     fn fd(&self, place: usize) -> u64 {
         self.fds[place % self.fds.len()].into()
+    }
+
+    /// From now on, this descriptor is one that is not open, whatever gets its number.
+    fn forget(&mut self, number: u64) {
+        for fd in self.fds.iter_mut().filter(|fd| u64::from(**fd) == number) {
+            *fd = NEVER_OPEN;
+        }
     }
 
     /// Calls a function after `pokes` and gives what it wrote to [`RESULT`].
