@@ -288,3 +288,32 @@ fn failure(job: Job, status: ExitStatus, stderr: &[u8]) -> CompileError {
         CompileError::Crashed { status, said: one_line(&said) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(signal: Signal, said: &[u8]) -> CompileError {
+        failure(Job::Inspect, ExitStatus::from_raw(signal.as_raw()), said)
+    }
+
+    #[test]
+    fn a_child_at_its_limits_is_about_the_file_and_a_crash_is_not() {
+        let too_long = ended(Signal::XCPU, b"");
+        assert!(too_long.to_string().starts_with("inspecting took more than 30 s"), "{too_long}");
+        let too_much = ended(Signal::ABORT, b"memory allocation of 4096 bytes failed");
+        assert!(too_much.to_string().contains("4 GiB"), "{too_much}");
+        let crash = ended(Signal::SEGV, b"last\nwords");
+        assert!(crash.to_string().ends_with(": last; words"), "{crash}");
+        let about = [too_long, too_much, crash].map(|error| error.is_about_the_file());
+        assert_eq!(about, [true, true, false]);
+    }
+
+    #[test]
+    fn a_refusal_is_understood_behind_what_libraries_say() {
+        let said = b"thread main panicked at x.rs\n\n\"Empty\"\n";
+        let status = ExitStatus::from_raw(i32::from(REFUSED) << 8);
+        let error = failure(Job::Compile, status, said);
+        assert!(matches!(error, CompileError::Refused(Refusal::Empty)), "{error}");
+    }
+}
