@@ -41,7 +41,8 @@ fn an_unknown_call_is_a_violation() {
 #[test]
 fn data_beyond_the_window_are_a_violation() {
     require_kvm!();
-    for data_len in [0x1_0001, u32::MAX] {
+    let window = u32::try_from(layout::CALL_DATA_BYTES).unwrap();
+    for data_len in [window + 1, u32::MAX] {
         let frame = Frame { nr: Nr::Log as u32, data_len, ..Frame::default() };
         assert_eq!(violation(&Guest::new().ring(frame, b"")), Violation::DataOverrun(data_len));
     }
