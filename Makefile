@@ -48,17 +48,17 @@ fuzz: cxx ## try random input for FUZZ_SECONDS (300) at each fuzz target
 check: guest cxx ## check format, lints and documentation: warnings are errors
 	@echo "checking format"
 	@cargo fmt --all --check
-	@$(GUEST_CARGO) fmt --check
+	@$(GUEST_CARGO) fmt --all --check
 	@$(ORACLE_CARGO) fmt --check
 	@$(FUZZ_CARGO) fmt --check
 	@echo "checking lints"
 	@$(CARGO) clippy --quiet --release --workspace --all-targets -- -D warnings
-	@$(GUEST_CARGO) clippy --quiet --release -- -D warnings
+	@$(GUEST_CARGO) clippy --quiet --release --workspace -- -D warnings
 	@$(ORACLE_CARGO) clippy --quiet -- -D warnings
 	@$(FUZZ_CARGO) clippy --quiet --release --all-targets -- -D warnings
 	@echo "checking documentation"
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --release --workspace --no-deps
-	@$(GUEST_CARGO) rustdoc --quiet --release --bin guest -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(GUEST_CARGO) doc --quiet --release --workspace --no-deps --document-private-items
 	@echo "checks passed"
 
 .PHONY: bench

@@ -8,6 +8,7 @@
 //! [`Node`] is where to start: `Node::start()` gives a containerd with a registry beside it,
 //! `node.push(..)`, `node.ctr(..)` work with it, and dropping it takes it down and checks.
 
+pub mod exits;
 pub mod leaks;
 mod micro_vm;
 mod node;

@@ -3,10 +3,11 @@
 //! Rule: a pointer that leads out of the memory or is not aligned for what it points to is a trap, as
 //! the interface says ("Pointers" in its witx documentation). Everything else is copied.
 
+use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use wasmtime::Trap;
+use wasmtime::{Error, Trap};
 
 use super::errno::{Answer, Errno, Failure};
 
@@ -76,7 +77,12 @@ fn range(at: u32, len: u32) -> Range<usize> {
 
 fn aligned(at: u32, alignment: usize) -> Answer<usize> {
     let start = at as usize;
-    if start.is_multiple_of(alignment) { Ok(start) } else { Err(Trap::HeapMisaligned.into()) }
+    if start.is_multiple_of(alignment) {
+        return Ok(start);
+    }
+    Err(Failure::Trap(Error::msg(format!(
+        "a WASI call was given the address {at:#x}, which is not aligned to {alignment} bytes"
+    ))))
 }
 
 /// Buffers of a vectored call, all of them within the memory. Empty ones are left out.
