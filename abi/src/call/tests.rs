@@ -120,6 +120,23 @@ fn decode_refuses_to_map_outside_the_map_area() {
 }
 
 #[test]
+fn decode_refuses_a_handle_of_more_than_32_bits() {
+    let mut refused = 0;
+    for request in samples() {
+        let mut area = [0; 256];
+        let mut frame = frame_of(&request, &mut area);
+        let nr = Nr::try_from(frame.nr).expect("a call");
+        if frame.nr < Nr::Read as u32 {
+            continue; // no handle
+        }
+        frame.args[0] |= 1 << 32;
+        assert_eq!(Request::decode(&frame, &area), Err(Violation::BadArgument(nr)));
+        refused += 1;
+    }
+    assert_eq!(refused, Nr::ALL.len() - 6, "all but those of the machine, the clock and waiting");
+}
+
+#[test]
 fn decode_refuses_advice_without_a_meaning() {
     let frame = Frame { nr: Nr::Advise as u32, args: [3, 0, 0, 6, 0, 0], ..Frame::default() };
     assert_eq!(Request::decode(&frame, &[]), Err(Violation::BadArgument(Nr::Advise)));
