@@ -20,15 +20,29 @@ pub(crate) struct Doorbell;
 
 impl HostCall for Doorbell {
     fn call(&self, request: &Request<'_>, read: &mut dyn FnMut(u64, &[u8])) -> Result<(), Errno> {
-        // SAFETY: the host has mapped CALL_DATA_BYTES of writable memory at CALL_DATA for this use
-        // alone; the borrow ends with this function, and no other is alive (module invariant).
-        let area =
-            unsafe { core::slice::from_raw_parts_mut(CALL_DATA as *mut u8, CALL_DATA_BYTES) };
+        // SAFETY: the borrow ends with this function, and no other is alive (module invariant).
+        let area = unsafe { area() };
         let frame = request.encode(area)?;
         let value = ring(&frame)?;
         read(value, area);
         Ok(())
     }
+
+    fn data(&self, read: &mut dyn FnMut(&[u8])) {
+        // SAFETY: as above.
+        read(unsafe { area() });
+    }
+}
+
+/// The data area.
+///
+/// # Safety
+///
+/// No other borrow of it is alive.
+unsafe fn area() -> &'static mut [u8] {
+    // SAFETY: the host has mapped CALL_DATA_BYTES of writable memory at CALL_DATA for this use alone;
+    // the caller sees to it that there is one borrow at a time.
+    unsafe { core::slice::from_raw_parts_mut(CALL_DATA as *mut u8, CALL_DATA_BYTES) }
 }
 
 /// Makes a host call that has neither payload nor data in its answer.

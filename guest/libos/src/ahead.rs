@@ -5,9 +5,8 @@
 //! byte once. So the program has seen nothing of the world between the reads that it made and the one
 //! that was made for it, and what it gets is what its own read would have got at that moment.
 //!
-//! One buffer serves the whole program: two files that are read by turns are not read ahead.
-
-use alloc::vec::Vec;
+//! What was read ahead stays in the data area of the host call that read it, so it is not copied before
+//! it is wanted, and any other call with data overwrites it.
 
 use abi::layout::CALL_DATA_BYTES;
 use abi::{Errno, Handle, Request};
@@ -26,10 +25,11 @@ pub(crate) struct ReadAhead {
     offset: u64,
     /// Host calls that had been made after the last one of this.
     calls_made: u64,
-    /// Bytes of the last host call of this.
+    /// Bytes that the last host call of this asked for.
+    wanted: usize,
+    /// Bytes in the data area.
     fetched: usize,
-    bytes: Vec<u8>,
-    /// Bytes that the program has.
+    /// Those of them that the program has.
     given: usize,
 }
 
@@ -58,40 +58,36 @@ impl ReadAhead {
         let (calls, handle) = (owner.calls(), owner.get());
         let goes_on =
             self.handle == Some(handle) && self.offset == offset && self.calls_made == calls.made();
-        let ahead = self.bytes.get(self.given..).unwrap_or_default();
-        if goes_on && !ahead.is_empty() {
-            let piece = ahead.get(..len.min(ahead.len())).unwrap_or_default();
-            take(piece);
-            self.given += piece.len();
-            self.offset += piece.len() as u64;
-            return Ok(Piece { count: piece.len(), at_end: false });
+        if goes_on && self.given < self.fetched {
+            let count = len.min(self.fetched - self.given);
+            calls.data(|data| {
+                take(data.get(self.given..self.given + count).unwrap_or_default());
+            });
+            self.given += count;
+            self.offset += count as u64;
+            return Ok(Piece { count, at_end: false });
         }
         let len = len.min(CALL_DATA_BYTES);
         let wanted = match goes_on {
-            true => len.max((2 * self.fetched).clamp(FIRST_BYTES, CALL_DATA_BYTES)),
+            true => len.max((2 * self.wanted).clamp(FIRST_BYTES, CALL_DATA_BYTES)),
             false => len,
         };
-        self.bytes.clear();
+        self.handle = None;
         let wire_len = u32::try_from(wanted).map_err(|_| Errno::TooBig)?;
         let request = Request::Read { handle, offset, len: wire_len, wait: true };
-        let bytes = &mut self.bytes;
         let fetched = calls.call_for_bytes(&request, |data| {
-            let (now, later) = data.split_at(len.min(data.len()));
-            take(now);
-            bytes.extend_from_slice(later);
+            take(data.get(..len.min(data.len())).unwrap_or_default());
             data.len()
-        });
-        self.handle = None;
-        let fetched = fetched?;
-        let count = fetched.min(len);
+        })?;
+        let given = fetched.min(len);
         *self = Self {
             handle: Some(handle),
-            offset: offset.saturating_add(count as u64),
+            offset: offset.saturating_add(given as u64),
             calls_made: calls.made(),
-            fetched: wanted,
-            bytes: core::mem::take(&mut self.bytes),
-            given: 0,
+            wanted,
+            fetched,
+            given,
         };
-        Ok(Piece { count, at_end: fetched < wanted && fetched <= len })
+        Ok(Piece { count: given, at_end: fetched < wanted && fetched <= len })
     }
 }

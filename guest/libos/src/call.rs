@@ -19,6 +19,9 @@ pub trait HostCall: Send + Sync {
     ///
     /// What the host declined the call with, or [`Errno::TooBig`] if the payload does not fit.
     fn call(&self, request: &Request<'_>, read: &mut dyn FnMut(u64, &[u8])) -> Result<(), Errno>;
+
+    /// Gives the data area, as the last call left it, to `read`; no call may be made from within.
+    fn data(&self, read: &mut dyn FnMut(&[u8]));
 }
 
 /// Host calls, shared by everything that a program holds.
@@ -64,6 +67,16 @@ impl Calls {
             result = read.take().map(|read| read(value, data));
         })?;
         result.ok_or(Errno::Io)
+    }
+
+    /// Gives the data area of the last call to `read`.
+    pub(crate) fn data(&self, read: impl FnOnce(&[u8])) {
+        let mut read = Some(read);
+        self.0.host.data(&mut |data| {
+            if let Some(read) = read.take() {
+                read(data);
+            }
+        });
     }
 
     /// Makes a call whose answer is as many bytes as its number says.

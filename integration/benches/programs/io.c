@@ -9,6 +9,8 @@
 #include <wasi/api.h>
 
 #define CHUNK 65536
+// Of a file of 64 MiB, which no cache of a CPU holds.
+#define CHUNKS 1024
 
 static uint8_t chunk[CHUNK];
 static __wasi_fd_t file;
@@ -109,7 +111,7 @@ static void read_file(void) {
 
 static void write_file(void) {
     static unsigned chunks;
-    if (chunks++ % 64 == 0) seek();
+    if (chunks++ % CHUNKS == 0) seek();
     write_to(file, CHUNK);
 }
 
@@ -162,7 +164,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
         if (strcmp(operations[i].name, argv[1]) != 0) continue;
         if (strcmp(argv[1], "read-file") == 0) {
-            for (int chunks = 0; chunks < 64; chunks++) write_to(file, CHUNK);
+            for (int chunks = 0; chunks < CHUNKS; chunks++) write_to(file, CHUNK);
             seek();
         }
         long count = atol(argv[2]);
