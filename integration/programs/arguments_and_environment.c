@@ -1,4 +1,6 @@
 // Prints its arguments and its environment, one a line, without the program's own name.
+//
+// builds: c_p1 c_p2 c_adapted
 #include <stdio.h>
 
 extern char **environ;

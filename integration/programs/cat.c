@@ -1,4 +1,6 @@
 // Copies standard input to standard output.
+//
+// builds: c_p1 c_p2 c_adapted
 #include <stdio.h>
 
 int main(void) {

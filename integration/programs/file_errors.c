@@ -1,5 +1,7 @@
 // Does what must fail in its directory /data, and compares errno. The host has put `file`, `directory`,
 // `outside` (a symbolic link to /etc) and `loop` (one to itself) there.
+//
+// builds: c_p1 c_p2 c_adapted
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,4 +1,6 @@
 // Links, times, sizes and positions of files in its directory /data.
+//
+// builds: c_p1 c_p2 c_adapted
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,4 +1,6 @@
 // Makes, appends to, reads, lists, renames and removes files in its directory /data.
+//
+// builds: c_p1 c_p2 c_adapted
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>

@@ -1,4 +1,6 @@
 // Writes 100000 numbered lines, far more than a pipe or a host call holds.
+//
+// builds: c_p1 c_p2 c_adapted
 #include <stdio.h>
 
 int main(void) {

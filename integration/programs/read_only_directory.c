@@ -1,4 +1,6 @@
 // Reads in its directory /data, which it may not change, and tries to change it.
+//
+// builds: c_p1 c_p2 c_adapted
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,4 +1,6 @@
 // Writes to both standard streams and keeps them apart.
+//
+// builds: c_p1 c_p2 c_adapted
 #include <stdio.h>
 
 int main(void) {

@@ -81,7 +81,7 @@ impl Traces {
     /// The state of this moment, with everything below the directories `also`.
     pub(crate) fn now(also: &[PathBuf]) -> Self {
         let mut lines = BTreeSet::new();
-        for process in descendants() {
+        for process in descendants().iter().filter(|it| is_watched(it)) {
             lines.insert(format!("process {} {}", process.pid, process.name));
         }
         for line in text("/proc/self/mountinfo").lines() {
@@ -137,7 +137,7 @@ impl Traces {
 
     /// Kills every descendant that was not there at `self`.
     pub(crate) fn kill_what_came(&self) {
-        for process in descendants() {
+        for process in descendants().iter().filter(|it| is_watched(it)) {
             if !self.0.contains(&format!("process {} {}", process.pid, process.name)) {
                 kill(process.pid);
             }
@@ -174,6 +174,17 @@ pub(crate) fn descendants() -> Vec<Process> {
     while all.iter().any(|process| family.contains(&process.parent) && family.insert(process.pid)) {
     }
     all.into_iter().filter(|process| process.pid != own && family.contains(&process.pid)).collect()
+}
+
+/// Says in the environment of a process, and so of those that it starts, that it is none of a test's: a
+/// compiler that builds a program for one test while another one is watched.
+pub(crate) const NOT_WATCHED: &str = "HYPERLIGHT_TEST_TOOL";
+
+/// Whether a process or its starter was given [`NOT_WATCHED`].
+fn is_watched(process: &Process) -> bool {
+    // Gone, or about to go: the list of what there is tells the rest.
+    let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+    !environment.split(|&byte| byte == 0).any(|it| it.starts_with(NOT_WATCHED.as_bytes()))
 }
 
 /// Every process but the zombies of this one.

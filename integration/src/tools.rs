@@ -13,6 +13,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::leaks::NOT_WATCHED;
+
 /// An unpacked set of packages.
 #[derive(Clone, Debug)]
 pub struct Tree {
@@ -70,7 +72,9 @@ impl Tree {
     ///
     /// It is not in the tree.
     pub fn script(&self, name: &str) -> Result<Command> {
-        Ok(Command::new(self.file(&[name])?))
+        let mut command = Command::new(self.file(&[name])?);
+        command.env(NOT_WATCHED, "1");
+        Ok(command)
     }
 
     /// What the tree is made of: packages with their versions, for comparing.
@@ -109,6 +113,7 @@ fn bring(set: &str) -> Result<Tree> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tools.sh");
     let output = Command::new(script)
         .arg(set)
+        .env(NOT_WATCHED, "1")
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

@@ -6,12 +6,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 use integration::process::{self, Outcome};
+use integration::scratch::Scratch;
 use integration::{Node, hyperlight, leaks, require_kvm, skipped, workspace};
 use serde::Deserialize;
 
@@ -19,8 +20,11 @@ use serde::Deserialize;
 struct Entry {
     name: String,
     file: String,
+    world: String,
     args: Vec<String>,
     env: BTreeMap<String, String>,
+    stdin: Option<String>,
+    files: BTreeMap<String, String>,
     preopens: Vec<String>,
     expect: Expect,
 }
@@ -49,38 +53,51 @@ fn directory() -> PathBuf {
     std::env::var_os("HYPERLIGHT_CORPUS").map_or_else(beside, PathBuf::from)
 }
 
-/// The entry `name`; none, with a word about it, if there is no corpus.
-fn entry(name: &str) -> Option<Entry> {
+/// Commands of the corpus that do not run, and why.
+const NOT_RUN: [(&str, &str); 1] =
+    [("rs_tcpkv_p2", "it serves wasi:sockets, and a program has no network")];
+
+/// The corpus; none, with a word about it, if it is not there.
+fn entries() -> Option<Vec<Entry>> {
     let list = directory().join("corpus.json");
     let Ok(text) = fs::read_to_string(&list) else {
         skipped(&format!("no corpus at {}", list.display()));
         return None;
     };
-    let entries: Vec<Entry> = serde_json::from_str(&text).unwrap();
-    let entry = entries.into_iter().find(|entry| entry.name == name);
-    Some(entry.unwrap_or_else(|| panic!("no {name} in {}", list.display())))
+    Some(serde_json::from_str(&text).unwrap())
+}
+
+/// The entry `name`; none, with a word about it, if there is no corpus.
+fn entry(name: &str) -> Option<Entry> {
+    let entry = entries()?.into_iter().find(|entry| entry.name == name);
+    Some(entry.unwrap_or_else(|| panic!("no {name} in the corpus")))
+}
+
+/// A directory with the files that an entry needs.
+fn files(entry: &Entry) -> Scratch {
+    let directory = Scratch::new().unwrap();
+    for (name, text) in &entry.files {
+        fs::write(directory.join(name), text).unwrap();
+    }
+    directory
 }
 
 fn by_hand(name: &str) {
     require_kvm!();
     let Some(entry) = entry(name) else { return };
     let _watch = leaks::watch().unwrap();
-    let writable = std::env::temp_dir().join(format!("corpus-{}", std::process::id()));
-    fs::create_dir(&writable).unwrap();
+    let files = files(&entry);
     let mut command = Command::new(hyperlight().unwrap());
-    command.arg("run").current_dir(&writable);
+    command.arg("run");
     for (name, value) in &entry.env {
         command.arg("--env").arg(format!("{name}={value}"));
     }
-    for directory in &entry.preopens {
-        command.arg("--dir").arg(directory);
+    for guest in &entry.preopens {
+        command.arg("--dir").arg(format!("{}::{guest}", files.display()));
     }
-    command
-        .arg(fs::canonicalize(directory().join(&entry.file)).unwrap())
-        .arg("--")
-        .args(&entry.args);
-    let outcome = process::run(&mut command).unwrap();
-    fs::remove_dir_all(&writable).unwrap();
+    command.arg(directory().join(&entry.file)).arg("--").args(&entry.args);
+    let input = entry.stdin.as_deref().unwrap_or_default();
+    let outcome = process::run_with_input(&mut command, input.as_bytes()).unwrap();
     entry.expect.check(&outcome);
 }
 
@@ -91,11 +108,22 @@ fn by_ctr(name: &str) {
     let reference = node.pull_component(&entry.name, &directory().join(&entry.file)).unwrap();
     let env: Vec<_> =
         entry.env.iter().map(|(name, value)| format!("--env={name}={value}")).collect();
-    let options: Vec<_> = env.iter().map(String::as_str).collect();
+    // The root file system of a container is what it finds at /.
+    let files = files(&entry);
+    let mounts: Vec<_> = entry
+        .files
+        .keys()
+        .map(|name| {
+            let source = files.join(name);
+            format!("--mount=type=bind,src={},dst=/{name},options=rbind", source.display())
+        })
+        .collect();
+    let options: Vec<_> = env.iter().chain(&mounts).map(String::as_str).collect();
     let arguments: Vec<_> =
         [name].into_iter().chain(entry.args.iter().map(String::as_str)).collect();
-    let outcome =
-        process::run(&mut node.run_command(&reference, "corpus", &options, &arguments)).unwrap();
+    let mut command = node.run_command(&reference, "corpus", &options, &arguments);
+    let input = entry.stdin.as_deref().unwrap_or_default();
+    let outcome = process::run_with_input(&mut command, input.as_bytes()).unwrap();
     entry.expect.check(&outcome);
 }
 
@@ -112,11 +140,26 @@ macro_rules! corpus {
                 super::by_ctr(stringify!($name));
             }
         })*
+
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
     };
 }
 
+#[test]
+fn every_command_of_the_corpus_is_listed() {
+    let Some(entries) = entries() else { return };
+    let commands = entries.into_iter().filter(|entry| ["p1", "p2-cli"].contains(&&*entry.world));
+    let commands: BTreeSet<_> = commands.map(|entry| entry.name).collect();
+    let listed = NAMES.iter().copied().chain(NOT_RUN.map(|(name, _)| name));
+    assert_eq!(listed.map(str::to_owned).collect::<BTreeSet<_>>(), commands);
+}
+
 corpus! {
+    c_hello_zig
+    c_hello_deb_p1
     c_hello_deb_p2
+    c_lua_p1_eh
+    rs_bench_p1
     js_cli_quickjs
     rs_bench_p2
     c_coremark_p2adapted

@@ -1,5 +1,7 @@
 //! Every test program has a test, in each of its builds.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -11,8 +11,8 @@ pub struct Call {
     pub nr: Nr,
     /// The handles that it uses: those of all entries for a poll.
     pub handles: Vec<Handle>,
-    /// Whether it may wait, and for how long: the timeout of a poll.
-    pub timeout_ns: Option<u64>,
+    /// How much it asks for: the bytes of a read, the timeout of a poll in nanoseconds.
+    pub amount: Option<u64>,
 }
 
 impl Call {
@@ -49,11 +49,12 @@ impl Call {
                 vec![from_dir, to_dir]
             }
         };
-        let timeout_ns = match *request {
+        let amount = match *request {
             Request::Poll { timeout_ns, .. } => Some(timeout_ns),
+            Request::Read { len, .. } => Some(len.into()),
             _ => None,
         };
-        Self { nr, handles, timeout_ns }
+        Self { nr, handles, amount }
     }
 }
 

@@ -14,6 +14,7 @@ use wasi_preview1_component_adapter_provider::{
 };
 
 use super::Build;
+use crate::leaks::NOT_WATCHED;
 use crate::process;
 use crate::tools::Tree;
 
@@ -40,7 +41,7 @@ pub(super) fn build(
             .args(flags)
             .arg("-o")
             .args([&output, source]);
-        linkers.add_to_path(&mut rustc)?;
+        linkers.prepare(&mut rustc)?;
         process::run(&mut rustc)?.success()?;
     } else {
         let object = work.join("program.o");
@@ -67,7 +68,7 @@ pub(super) fn build(
             .arg(compiler_runtime(tree)?)
             .arg("-o")
             .arg(&output);
-        linkers.add_to_path(&mut linker)?;
+        linkers.prepare(&mut linker)?;
         process::run(&mut linker)?.success()?;
     }
     let bytes = fs::read(&output).with_context(|| format!("read {}", output.display()))?;
@@ -118,11 +119,12 @@ impl Linkers {
         option
     }
 
-    /// For `wasm-component-ld`, which looks for `wasm-ld` there.
-    fn add_to_path(&self, command: &mut Command) -> Result<()> {
+    /// Adds their directory to the path of a command: `wasm-component-ld` looks for `wasm-ld` there.
+    fn prepare(&self, command: &mut Command) -> Result<()> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let places = [self.0.join("gcc-ld")].into_iter().chain(std::env::split_paths(&path));
         command.env("PATH", std::env::join_paths(places).context("extend PATH")?);
+        command.env(NOT_WATCHED, "1");
         Ok(())
     }
 }

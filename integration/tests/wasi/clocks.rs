@@ -32,8 +32,8 @@ fn cpu_time(pid: u32) -> Duration {
 fn sleeping_costs_no_cpu(name: &str) {
     let wasm = program(name).unwrap();
     let hyperlight = hyperlight().unwrap();
-    process::run(Command::new(&hyperlight).arg("compile").arg(&wasm)).unwrap().success().unwrap();
     let _watch = leaks::watch().unwrap();
+    process::run(Command::new(&hyperlight).arg("compile").arg(&wasm)).unwrap().success().unwrap();
     let mut command = Command::new(&hyperlight);
     command.arg("run").arg(&wasm).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();

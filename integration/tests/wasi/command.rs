@@ -57,8 +57,8 @@ fn streams_that_are_no_terminals_are_told(name: &str) {
 fn terminals_are_told(name: &str) {
     let wasm = program(name).unwrap();
     let hyperlight = hyperlight().unwrap();
-    process::run(Command::new(&hyperlight).arg("compile").arg(&wasm)).unwrap().success().unwrap();
     let _watch = leaks::watch().unwrap();
+    process::run(Command::new(&hyperlight).arg("compile").arg(&wasm)).unwrap().success().unwrap();
     // A terminal of its own, which all three streams are.
     let line = format!("{} run {}", hyperlight.display(), wasm.display());
     let mut script = Command::new("script");

@@ -21,10 +21,10 @@ fn with_a_file(name: &str) -> Run {
 fn files_opened_without_end_are_refused(name: &str) {
     let text = with_a_file(name).in_micro_vm().unwrap().output();
     let lines: Vec<_> = text.lines().collect();
-    assert!(
-        ["No file descriptors available", "Too many open files in system"].contains(&lines[0]),
-        "{text}"
-    );
+    // EMFILE; wasi:filesystem has no such code, and its nearest is ENOMEM.
+    let told =
+        if name.ends_with("_p1") { "No file descriptors available" } else { "Out of memory" };
+    assert_eq!(lines[0], told, "{text}");
     assert_eq!(lines[1..], ["enough"], "{text}");
 }
 
@@ -41,7 +41,7 @@ fn streams_opened_without_end_are_refused(name: &str) {
 fn subscriptions_made_without_end_are_ended(name: &str) {
     let outcome = Run::of(name).unwrap().in_micro_vm().unwrap().outcome;
     assert_eq!((outcome.code(), outcome.stdout.as_str()), (134, "enough\n"), "{outcome:?}");
-    assert!(outcome.stderr.contains("resource"), "{outcome:?}");
+    assert!(outcome.stderr.contains("handle limit"), "{outcome:?}");
 }
 
 fn waiting_for_too_much_at_once_is_refused(name: &str) {

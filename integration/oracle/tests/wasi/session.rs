@@ -117,12 +117,16 @@ impl Session {
         self.ended(Vec::new())
     }
 
-    /// The host calls that were made since the last time, without those of the conversation.
+    /// The host calls that were made since the last time, without those of the conversation, whose reads
+    /// are short.
     pub(super) fn calls(&self) -> Vec<Nr> {
+        const FRAME_BYTES_MAX: u64 = 1 << 16;
         let is_own = |call: &Call| match call.nr {
-            Nr::Read => call.handles == [Handle::STDIN],
+            Nr::Read => {
+                call.handles == [Handle::STDIN] && call.amount.is_some_and(|len| len < FRAME_BYTES_MAX)
+            }
             Nr::Write => call.handles == [Handle::STDERR],
-            Nr::Poll => call.handles == [Handle::STDIN] && call.timeout_ns == Some(FOREVER),
+            Nr::Poll => call.handles == [Handle::STDIN] && call.amount == Some(FOREVER),
             _ => false,
         };
         self.log.take().iter().filter(|call| !is_own(call)).map(|call| call.nr).collect()

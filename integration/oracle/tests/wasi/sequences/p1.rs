@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Answer, Arena, Difference, Objects, Outcome, Seen, compare, for_sequences, names_a_directory, paths,
+use super::{Answer, Arena, Difference, Objects, Outcome, Seen, compare_sequences, names_a_directory, paths,
     time,
 };
 use oracle::Wasi;
-use crate::p1::{DATA, P1, PATH, RESULT, ROOM, ROOT, VECTOR};
+use crate::p1::{DATA, P1, PATH, RESULT, ROOM, ROOT, VECTOR, vector};
 
 mod meant;
 mod perform;
@@ -116,5 +116,5 @@ fn run(wasi: Wasi, arena: &Arena, calls: &[Call]) -> Vec<Answer<u16>> {
 
 #[test]
 fn sequences_of_calls_do_what_they_do_in_wasmtime() {
-    for_sequences(call(), |calls| compare(calls, run, &meant::DIFFERENCES));
+    compare_sequences(call(), run, &meant::DIFFERENCES);
 }

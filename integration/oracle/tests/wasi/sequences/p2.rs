@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::{Answer, Arena, Difference, Objects, Outcome, Seen, compare, for_sequences, names_a_directory, paths,
+use super::{Answer, Arena, Difference, Objects, Outcome, Seen, compare_sequences, names_a_directory, paths,
     time,
 };
 use crate::p1::seeing;
@@ -187,5 +187,5 @@ fn run(wasi: Wasi, arena: &Arena, calls: &[Call]) -> Vec<Answer<String>> {
 
 #[test]
 fn sequences_of_calls_do_what_they_do_in_wasmtime() {
-    for_sequences(call(), |calls| compare(calls, run, &meant::DIFFERENCES));
+    compare_sequences(call(), run, &meant::DIFFERENCES);
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Answer, Arena, BTreeMap, Call, DATA, Objects, P1, PATH, RESULT, ROOM, ROOT, Seen, VECTOR, Wasi,
-    time,
+    time, vector,
 };
 
 /// Bytes of a `dirent` without its name.
@@ -191,8 +191,8 @@ impl Run {
 
     fn read(&mut self, name: &str, fd: usize, len: usize, rest: &[u64]) -> Result<Vec<Seen>, u16> {
         let buffer = vector(len);
-        let vector = [self.fd(fd), VECTOR.into(), 1];
-        let arguments = [&vector[..], rest, &[RESULT.into()]].concat();
+        let buffers = [self.fd(fd), VECTOR.into(), 1];
+        let arguments = [&buffers[..], rest, &[RESULT.into()]].concat();
         let count = number(&self.give(&[(VECTOR, &buffer)], name, &arguments, 4)?);
         Ok(vec![Seen::Number(count), self.data(count)])
     }
@@ -200,8 +200,8 @@ impl Run {
     fn write(&mut self, name: &str, fd: usize, len: usize, rest: &[u64]) -> Result<Vec<Seen>, u16> {
         let buffer = vector(len);
         let bytes: Vec<u8> = (b'a'..=b'z').cycle().take(len).collect();
-        let vector = [self.fd(fd), VECTOR.into(), 1];
-        let arguments = [&vector[..], rest, &[RESULT.into()]].concat();
+        let buffers = [self.fd(fd), VECTOR.into(), 1];
+        let arguments = [&buffers[..], rest, &[RESULT.into()]].concat();
         let pokes = [(VECTOR, &buffer[..]), (DATA, &bytes)];
         Ok(vec![Seen::Number(number(&self.give(&pokes, name, &arguments, 4)?))])
     }
@@ -244,12 +244,6 @@ impl Run {
         let entries = entries.into_iter().map(|(name, (kind, ino))| (name, (kind, object(ino))));
         Ok(vec![Seen::Entries(entries.collect())])
     }
-}
-
-/// A vector of one buffer at [`DATA`].
-fn vector(len: usize) -> Vec<u8> {
-    let len = u32::try_from(len).expect("small");
-    [DATA.to_le_bytes(), len.to_le_bytes()].concat()
 }
 
 fn places(first: &str, second: &str) -> [(u64, u64); 2] {
