@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The guest is a workspace with a configuration of its own, which cargo looks for from the current
 # directory upwards. Its image is embedded in the host's binaries from this place.
 GUEST_CARGO := cd guest && CARGO_TARGET_DIR=target cargo
-# So is the oracle of the benchmark.
+# So is the oracle of benchmarks and tests.
 ORACLE_CARGO := cd integration/oracle && CARGO_TARGET_DIR=$(abspath $(TARGET))/oracle cargo
 # So are the fuzz targets.
 FUZZ_CARGO := cd fuzz && CARGO_TARGET_DIR=$(abspath $(TARGET))/fuzz cargo
@@ -54,7 +54,7 @@ check: guest cxx ## check format, lints and documentation: warnings are errors
 	@echo "checking lints"
 	@$(CARGO) clippy --quiet --release --workspace --all-targets -- -D warnings
 	@$(GUEST_CARGO) clippy --quiet --release --workspace -- -D warnings
-	@$(ORACLE_CARGO) clippy --quiet -- -D warnings
+	@$(ORACLE_CARGO) clippy --quiet --release --all-targets -- -D warnings
 	@$(FUZZ_CARGO) clippy --quiet --release --all-targets -- -D warnings
 	@echo "checking documentation"
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --release --workspace --no-deps

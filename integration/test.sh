@@ -13,6 +13,10 @@ trap 'rm -f "$log"' EXIT
 {
     env "$@" test --release --workspace --no-fail-fast -- --show-output
     status=$?
+    # A workspace of its own: the library OS in a process, beside Wasmtime's WASI.
+    env "$@" test --release --manifest-path integration/oracle/Cargo.toml \
+        --target-dir "${CARGO_TARGET_DIR:-target}/oracle" --no-fail-fast -- --show-output
+    status=$((status | $?))
     fuzz/run.sh bounded
     exit $((status | $?))
 } 2>&1 | tee "$log"

@@ -45,7 +45,8 @@ impl Call {
             | Request::UnlinkAt { dir, .. }
             | Request::SymlinkAt { dir, .. }
             | Request::ReadLinkAt { dir, .. } => vec![dir],
-            Request::RenameAt { from_dir, to_dir, .. } | Request::LinkAt { from_dir, to_dir, .. } => {
+            Request::RenameAt { from_dir, to_dir, .. }
+            | Request::LinkAt { from_dir, to_dir, .. } => {
                 vec![from_dir, to_dir]
             }
         };

@@ -68,7 +68,8 @@ pub(crate) fn run(
     };
     // The boot information crosses as bytes, too.
     let encoded = boot.encode();
-    let boot = BootInfo::decode(&encoded).ok_or_else(|| Error::msg("malformed boot information"))?;
+    let boot =
+        BootInfo::decode(&encoded).ok_or_else(|| Error::msg("malformed boot information"))?;
     let window = Window { host, area: vec![0; CALL_DATA_BYTES], reply: vec![0; CALL_DATA_BYTES] };
     let calls = Calls::new(InProcess { window: Mutex::new(window), log: log.clone() });
     libos::run(engine()?, &program.compiled, &boot, calls)

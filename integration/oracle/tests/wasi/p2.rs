@@ -1,5 +1,7 @@
 //! Calls of WASI 0.2 by their own names, and the tests of what they do.
 
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::sync::LazyLock;
 
 use wasmtime::component::Val;
@@ -9,7 +11,9 @@ use super::session::{Command, Ended, Session};
 use super::world::World;
 use oracle::{Grants, Wasi};
 
-mod calls;
+mod functions;
+mod host_calls;
+mod streams;
 
 /// What both sides have, and the interpreter for it.
 static COMMON: LazyLock<(World, Interpreter)> = LazyLock::new(|| interpreter(false));
@@ -26,12 +30,41 @@ fn interpreter(timezone: bool) -> (World, Interpreter) {
 pub(super) struct P2 {
     pub(super) session: Session,
     world: &'static World,
+    /// The functions that were called.
+    called: BTreeSet<String>,
 }
 
 impl P2 {
     pub(super) fn start(wasi: Wasi, grants: &Grants) -> Self {
         let (world, interpreter) = &*COMMON;
-        Self { session: Session::start_silent(wasi, interpreter, grants), world }
+        let session = Session::start_silent(wasi, interpreter, grants);
+        Self { session, world, called: BTreeSet::new() }
+    }
+
+    /// A program that imports all that ours has.
+    pub(super) fn start_ours(grants: &Grants, stdout: impl Into<OwnedFd>) -> Self {
+        let (world, interpreter) = &*ALL;
+        let session = Session::start(Wasi::Ours, interpreter, grants, stdout);
+        Self { session, world, called: BTreeSet::new() }
+    }
+
+    /// The directory that is open at start.
+    pub(super) fn root(&mut self) -> Val {
+        match self.gives("preopens/get-directories", &[]) {
+            Val::List(directories) => match directories.into_iter().next() {
+                Some(Val::Tuple(mut directory)) => directory.swap_remove(0),
+                other => panic!("no directory: {other:?}"),
+            },
+            other => panic!("no directories: {other:?}"),
+        }
+    }
+
+    /// Calls a function whose result is an ok.
+    pub(super) fn done(&mut self, name: &str, arguments: &[Val]) -> Val {
+        match self.gives(name, arguments) {
+            Val::Result(Ok(value)) => value.map_or(Val::Bool(true), |value| *value),
+            other => panic!("{name}: {other:?}"),
+        }
     }
 
     /// Calls a function that has a result and does not end the program.
@@ -57,6 +90,7 @@ impl P2 {
             (None, [Val::U32(handle)]) => vec![u64::from(*handle)],
             (None, _) => panic!("{name} takes one handle"),
         };
+        self.called.insert(name.to_owned());
         let number = self.session.interpreter.number(name);
         let commands = [
             Command::Poke(SCRATCH, &data),
@@ -75,5 +109,32 @@ impl P2 {
         };
         let number = u64::from_le_bytes(number.try_into().expect("8 bytes"));
         Ok(function.and_then(|function| self.world.lift(function, number, &read)))
+    }
+}
+
+/// A text.
+pub(super) fn text(text: &str) -> Val {
+    Val::String(text.to_owned())
+}
+
+/// A list of bytes.
+pub(super) fn bytes(bytes: &[u8]) -> Val {
+    Val::List(bytes.iter().copied().map(Val::U8).collect())
+}
+
+/// Flags that are set.
+pub(super) fn flags(flags: &[&str]) -> Val {
+    Val::Flags(flags.iter().map(|flag| (*flag).to_owned()).collect())
+}
+
+/// The bytes of a list of them.
+pub(super) fn bytes_of(value: &Val) -> Vec<u8> {
+    let byte = |value: &Val| match value {
+        Val::U8(byte) => *byte,
+        other => panic!("{other:?} is no byte"),
+    };
+    match value {
+        Val::List(bytes) => bytes.iter().map(byte).collect(),
+        other => panic!("{other:?} is no list"),
     }
 }

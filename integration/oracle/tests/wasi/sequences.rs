@@ -51,10 +51,10 @@ fn compare_sequences<C: Clone + Debug, E: Debug + PartialEq>(
         ..Config::default()
     };
     let met = RefCell::new(BTreeMap::new());
-    let compared = TestRunner::new(config).run(
-        &proptest::collection::vec(calls, 1..=CALLS_MAX),
-        |sequence| compare(&sequence, &run, meant, &met).map_err(TestCaseError::fail),
-    );
+    let compared = TestRunner::new(config)
+        .run(&proptest::collection::vec(calls, 1..=CALLS_MAX), |sequence| {
+            compare(&sequence, &run, meant, &met).map_err(TestCaseError::fail)
+        });
     if let Err(failure) = compared {
         panic!("{failure}");
     }

@@ -53,8 +53,7 @@ impl Session {
     ) -> Self {
         let (stdin, commands) = std::io::pipe().expect("a pipe");
         let (answers, stderr) = std::io::pipe().expect("a pipe");
-        let streams =
-            Streams { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() };
+        let streams = Streams { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() };
         let log = CallLog::default();
         let (grants, calls) = (grants.clone(), log.clone());
         let program = std::thread::spawn(move || {
@@ -120,10 +119,11 @@ impl Session {
     /// The host calls that were made since the last time, without those of the conversation, whose reads
     /// are short.
     pub(super) fn calls(&self) -> Vec<Nr> {
-        const FRAME_BYTES_MAX: u64 = 1 << 16;
+        const FRAME_BYTES_MAX: u64 = 1 << 17;
         let is_own = |call: &Call| match call.nr {
             Nr::Read => {
-                call.handles == [Handle::STDIN] && call.amount.is_some_and(|len| len < FRAME_BYTES_MAX)
+                call.handles == [Handle::STDIN]
+                    && call.amount.is_some_and(|len| len < FRAME_BYTES_MAX)
             }
             Nr::Write => call.handles == [Handle::STDERR],
             Nr::Poll => call.handles == [Handle::STDIN] && call.amount == Some(FOREVER),

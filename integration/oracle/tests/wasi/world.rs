@@ -63,7 +63,9 @@ impl World {
             .collect();
         let package = push(
             &mut resolve,
-            &format!("package oracle:test; world calls {{ {imports} export wasi:cli/run@0.2.12; }}"),
+            &format!(
+                "package oracle:test; world calls {{ {imports} export wasi:cli/run@0.2.12; }}"
+            ),
         );
         let world = resolve.select_world(&[package], Some("calls")).expect("the world");
         let mut sizes = SizeAlign::default();
@@ -199,7 +201,8 @@ impl World {
                     self.flatten(ty, payload, at, data, flat);
                 }
                 // The only variant that WASI takes with payloads has one case with any.
-                let room = variant.cases.iter().filter_map(|case| case.ty).map(|ty| self.width(&ty));
+                let room =
+                    variant.cases.iter().filter_map(|case| case.ty).map(|ty| self.width(&ty));
                 flat.resize(start + room.max().unwrap_or(0), 0);
             }
             (Some(TypeDefKind::Result(_)), Val::Result(result)) => {
@@ -279,7 +282,9 @@ impl World {
                 let places = (0..word(at + 4)).map(|index| start + index * size);
                 Val::List(places.map(|at| self.load(element, at, read)).collect())
             }
-            TypeDefKind::Tuple(tuple) => Val::Tuple(fields(&tuple.types.iter().collect::<Vec<_>>())),
+            TypeDefKind::Tuple(tuple) => {
+                Val::Tuple(fields(&tuple.types.iter().collect::<Vec<_>>()))
+            }
             TypeDefKind::Record(record) => {
                 let types: Vec<_> = record.fields.iter().map(|field| &field.ty).collect();
                 let names = record.fields.iter().map(|field| field.name.clone());
@@ -304,7 +309,9 @@ impl World {
             }
             TypeDefKind::Option(some) => {
                 let is_some = number(at, 1) != 0;
-                Val::Option(is_some.then(|| Box::new(self.load(some, payload(&[Some(some)]), read))))
+                Val::Option(
+                    is_some.then(|| Box::new(self.load(some, payload(&[Some(some)]), read))),
+                )
             }
             TypeDefKind::Result(result) => {
                 let at_payload = payload(&[result.ok.as_ref(), result.err.as_ref()]);

@@ -117,7 +117,9 @@ fn what_is_added_and_removed_while_listing_disturbs_no_other_name() {
 
 /// Makes files with names that are not UTF-8; whether the file system takes them.
 fn make_odd_names(directory: &Path) -> bool {
-    odd_names().iter().all(|name| std::fs::write(directory.join(OsStr::from_bytes(name)), name).is_ok())
+    odd_names()
+        .iter()
+        .all(|name| std::fs::write(directory.join(OsStr::from_bytes(name)), name).is_ok())
 }
 
 fn odd_names() -> [&'static [u8]; 4] {
@@ -128,7 +130,9 @@ fn odd_names() -> [&'static [u8]; 4] {
 fn names_that_are_not_utf_8_pass_as_they_are() {
     let directory = tempfile::tempdir().unwrap();
     if !make_odd_names(directory.path()) {
-        println!("skipped: names_that_are_not_utf_8_pass_as_they_are: the file system refuses them");
+        println!(
+            "skipped: names_that_are_not_utf_8_pass_as_they_are: the file system refuses them"
+        );
         return;
     }
     let mut program = P1::start(Wasi::Ours, directory.path());

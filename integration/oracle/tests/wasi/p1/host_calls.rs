@@ -98,7 +98,8 @@ fn no_operation_costs_more_host_calls_than_its_row_says() {
     subscription[16] = 1;
     subscription[24..32].copy_from_slice(&1_000_000_u64.to_le_bytes());
     let buffer = vector(64 << 10);
-    let pokes = [(PATH, &b"file"[..]), (PATH + 8, b"new"), (VECTOR, &buffer), (DATA, &subscription)];
+    let pokes =
+        [(PATH, &b"file"[..]), (PATH + 8, b"new"), (VECTOR, &buffer), (DATA, &subscription)];
     let mut dearer = Vec::new();
     for (operation, most, function, arguments) in rows() {
         let _ = program.0.calls();

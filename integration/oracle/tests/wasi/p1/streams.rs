@@ -35,7 +35,8 @@ fn has_room(program: &mut P1) -> bool {
     subscriptions[48 + 24..48 + 32].copy_from_slice(&10_000_000_u64.to_le_bytes());
     let arguments = [DATA.into(), u64::from(RESULT), 2, u64::from(RESULT) + 128];
     let pokes = [(DATA, &subscriptions[..])];
-    let (errno, event) = program.call_with(&pokes, "poll_oneoff", &arguments, (RESULT, 32)).unwrap();
+    let (errno, event) =
+        program.call_with(&pokes, "poll_oneoff", &arguments, (RESULT, 32)).unwrap();
     assert_eq!(errno, 0);
     assert_eq!(event[8..10], [0, 0], "the event's error");
     event[10] == 2

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Answer, Arena, Difference, Objects, Outcome, Seen, compare_sequences, names_a_directory, paths,
+use super::{
+    Answer, Arena, Difference, Objects, Outcome, Seen, compare_sequences, names_a_directory, paths,
     time,
 };
-use oracle::Wasi;
 use crate::p1::{DATA, P1, PATH, RESULT, ROOM, ROOT, VECTOR, vector};
+use oracle::Wasi;
 
 mod meant;
 mod perform;

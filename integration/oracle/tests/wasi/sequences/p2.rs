@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::{Answer, Arena, Difference, Objects, Outcome, Seen, compare_sequences, names_a_directory, paths,
+use super::{
+    Answer, Arena, Difference, Objects, Outcome, Seen, compare_sequences, names_a_directory, paths,
     time,
 };
 use crate::p1::seeing;
@@ -16,39 +17,148 @@ mod perform;
 /// A call, or a few that belong together. Descriptors are places in the list of those that are open.
 #[derive(Clone, Debug)]
 enum Call {
-    Open { at: usize, follow: bool, path: String, open: Words, flags: Words },
-    Drop { fd: usize },
-    Read { fd: usize, len: u64, offset: u64 },
-    Write { fd: usize, len: usize, offset: u64 },
+    Open {
+        at: usize,
+        follow: bool,
+        path: String,
+        open: Words,
+        flags: Words,
+    },
+    Drop {
+        fd: usize,
+    },
+    Read {
+        fd: usize,
+        len: u64,
+        offset: u64,
+    },
+    Write {
+        fd: usize,
+        len: usize,
+        offset: u64,
+    },
     /// Reads by a stream until it ends or a read more than this is made.
-    ReadStream { fd: usize, offset: u64, len: u64 },
+    ReadStream {
+        fd: usize,
+        offset: u64,
+        len: u64,
+    },
     /// Writes by a stream, in two parts.
-    WriteStream { fd: usize, offset: u64, len: usize },
-    AppendStream { fd: usize, len: usize },
-    Skip { fd: usize, offset: u64, len: u64 },
+    WriteStream {
+        fd: usize,
+        offset: u64,
+        len: usize,
+    },
+    AppendStream {
+        fd: usize,
+        len: usize,
+    },
+    Skip {
+        fd: usize,
+        offset: u64,
+        len: u64,
+    },
     /// From one file to another by streams.
-    Splice { from: usize, to: usize, offset: u64, len: u64 },
-    Zeroes { fd: usize, offset: u64, len: u64 },
-    List { fd: usize },
-    Stat { fd: usize },
-    StatAt { at: usize, follow: bool, path: String },
-    SetSize { fd: usize, size: u64 },
-    SetTimes { fd: usize, atime: NewTime, mtime: NewTime },
-    SetTimesAt { at: usize, follow: bool, path: String, atime: NewTime, mtime: NewTime },
-    Flags { fd: usize },
-    Type { fd: usize },
-    Sync { fd: usize, data_only: bool },
-    Advise { fd: usize, offset: u64, len: u64, advice: &'static str },
-    IsSame { fd: usize, other: usize },
-    Hash { fd: usize },
-    HashAt { at: usize, follow: bool, path: String },
-    MakeDirectory { at: usize, path: String },
-    RemoveDirectory { at: usize, path: String },
-    Unlink { at: usize, path: String },
-    Rename { at: usize, path: String, to: usize, new: String },
-    Link { at: usize, follow: bool, path: String, to: usize, new: String },
-    Symlink { target: String, at: usize, path: String },
-    ReadLink { at: usize, path: String },
+    Splice {
+        from: usize,
+        to: usize,
+        offset: u64,
+        len: u64,
+    },
+    Zeroes {
+        fd: usize,
+        offset: u64,
+        len: u64,
+    },
+    List {
+        fd: usize,
+    },
+    Stat {
+        fd: usize,
+    },
+    StatAt {
+        at: usize,
+        follow: bool,
+        path: String,
+    },
+    SetSize {
+        fd: usize,
+        size: u64,
+    },
+    SetTimes {
+        fd: usize,
+        atime: NewTime,
+        mtime: NewTime,
+    },
+    SetTimesAt {
+        at: usize,
+        follow: bool,
+        path: String,
+        atime: NewTime,
+        mtime: NewTime,
+    },
+    Flags {
+        fd: usize,
+    },
+    Type {
+        fd: usize,
+    },
+    Sync {
+        fd: usize,
+        data_only: bool,
+    },
+    Advise {
+        fd: usize,
+        offset: u64,
+        len: u64,
+        advice: &'static str,
+    },
+    IsSame {
+        fd: usize,
+        other: usize,
+    },
+    Hash {
+        fd: usize,
+    },
+    HashAt {
+        at: usize,
+        follow: bool,
+        path: String,
+    },
+    MakeDirectory {
+        at: usize,
+        path: String,
+    },
+    RemoveDirectory {
+        at: usize,
+        path: String,
+    },
+    Unlink {
+        at: usize,
+        path: String,
+    },
+    Rename {
+        at: usize,
+        path: String,
+        to: usize,
+        new: String,
+    },
+    Link {
+        at: usize,
+        follow: bool,
+        path: String,
+        to: usize,
+        new: String,
+    },
+    Symlink {
+        target: String,
+        at: usize,
+        path: String,
+    },
+    ReadLink {
+        at: usize,
+        path: String,
+    },
 }
 
 /// Names of flags.
@@ -129,7 +239,8 @@ fn call() -> impl Strategy<Value = Call> {
             1 => Just(vec!["read", "mutate-directory"]),
         ]
     };
-    let advice = select(&["normal", "sequential", "random", "will-need", "dont-need", "no-reuse"][..]);
+    let advice =
+        select(&["normal", "sequential", "random", "will-need", "dont-need", "no-reuse"][..]);
     let len = || prop_oneof![3 => 0..30_usize, 1 => 0..4097_usize];
     let length = || len().prop_map(|len| len as u64);
     let follow = any::<bool>;

@@ -9,16 +9,31 @@ const NAMES: [&str; 21] = [
     "root", "new", "n2", "n3", ".", "..",
 ];
 
+/// Paths in whole.
+const ODD: [&str; 11] = [
+    "",
+    "/",
+    "/f",
+    "//",
+    "./f",
+    "d/../f",
+    "d/../../outside",
+    "ld/../f",
+    "f/.",
+    "d/e/../x/",
+    "../root/f",
+];
+
 /// A path: mostly one or two names, at times with what paths can have beside them.
 pub(super) fn path() -> impl Strategy<Value = String> {
     let name = || select(&NAMES[..]).prop_map(str::to_owned);
     prop_oneof![
         8 => name(),
-        6 => (select(&["d", "ld", "new", "d/e", "d/root"][..]), name()).prop_map(|(dir, name)| format!("{dir}/{name}")),
+        6 => (select(&["d", "ld", "new", "d/e", "d/root"][..]), name())
+            .prop_map(|(directory, name)| format!("{directory}/{name}")),
         2 => name().prop_map(|name| name + "/"),
         1 => (name(), name(), name()).prop_map(|(a, b, c)| format!("{a}/{b}//{c}")),
-        1 => select(&["", "/", "/f", "//", "./f", "d/../f", "d/../../outside", "ld/../f", "f/.", "d/e/../x/", "../root/f"][..])
-            .prop_map(str::to_owned),
+        1 => select(&ODD[..]).prop_map(str::to_owned),
         1 => select(&[255_usize, 256, 4095, 5000][..]).prop_map(|length| "n".repeat(length)),
     ]
 }

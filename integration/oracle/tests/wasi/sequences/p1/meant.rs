@@ -48,7 +48,8 @@ pub(super) const DIFFERENCES: [Difference<Call, u16>; 16] = [
         reason: "of two paths that are wrong, or two reasons, either may be told",
         parts: true,
         applies: |call, ours, theirs| {
-            let two = matches!(call, Call::Link { .. } | Call::Rename { .. } | Call::Symlink { .. });
+            let two =
+                matches!(call, Call::Link { .. } | Call::Rename { .. } | Call::Symlink { .. });
             two && both_failed(ours, theirs)
         },
     },

@@ -56,7 +56,8 @@ pub(super) const DIFFERENCES: [Difference<Call, String>; 18] = [
         reason: "of two paths that are wrong, or two reasons, either may be told",
         parts: false,
         applies: |call, ours, theirs| {
-            let two = matches!(call, Call::Link { .. } | Call::Rename { .. } | Call::Symlink { .. });
+            let two =
+                matches!(call, Call::Link { .. } | Call::Rename { .. } | Call::Symlink { .. });
             two && both_failed(ours, theirs)
         },
     },
@@ -108,7 +109,8 @@ pub(super) const DIFFERENCES: [Difference<Call, String>; 18] = [
         },
     },
     Difference {
-        reason: "the flags are those of the open call; Wasmtime adds write to what was created or emptied",
+        reason: "the flags are those of the open call, and for a directory whether it can be changed; \
+                 Wasmtime adds write to what was created or emptied",
         parts: false,
         applies: |call, ours, theirs| {
             matches!(call, Call::Flags { .. }) && (plain(ours), plain(theirs)) == (OK, OK)
@@ -120,7 +122,8 @@ pub(super) const DIFFERENCES: [Difference<Call, String>; 18] = [
         applies: |call, ours, theirs| {
             call.is_of_streams()
                 && plain(ours) == Err("bad-descriptor")
-                && plain(theirs).is_err_and(|error| error == "closed" || error.starts_with("stream"))
+                && plain(theirs)
+                    .is_err_and(|error| error == "closed" || error.starts_with("stream"))
         },
     },
     Difference {
@@ -129,7 +132,9 @@ pub(super) const DIFFERENCES: [Difference<Call, String>; 18] = [
         applies: |call, ours, theirs| {
             let nothing = matches!(
                 call,
-                Call::ReadStream { len: 0, .. } | Call::Skip { len: 0, .. } | Call::Splice { len: 0, .. }
+                Call::ReadStream { len: 0, .. }
+                    | Call::Skip { len: 0, .. }
+                    | Call::Splice { len: 0, .. }
             );
             nothing && ours.is_ok() && theirs.is_err()
         },

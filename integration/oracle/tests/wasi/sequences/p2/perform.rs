@@ -1,10 +1,12 @@
 //! Makes a call of a sequence, and tells what it gave in a form that compares.
 
 use std::collections::BTreeMap;
+use std::slice::from_ref;
 
 use wasmtime::component::Val;
 
 use super::{Answer, Arena, Call, NewTime, Objects, P2, Seen, Wasi, seeing, time};
+use crate::p2::{bytes_of, flags, text};
 
 /// Most reads of one stream.
 const READS_MAX: usize = 4;
@@ -21,13 +23,7 @@ type Made = Result<Vec<Seen>, String>;
 impl Run {
     pub(super) fn start(wasi: Wasi, arena: &Arena) -> Self {
         let mut program = P2::start(wasi, &seeing(&arena.root()));
-        let root = match program.gives("preopens/get-directories", &[]) {
-            Val::List(directories) => match directories.into_iter().next() {
-                Some(Val::Tuple(directory)) => handle(&directory[0]),
-                other => panic!("no directory: {other:?}"),
-            },
-            other => panic!("no directories: {other:?}"),
-        };
+        let root = handle(&program.root());
         Self { program, fds: vec![root], objects: Objects::default() }
     }
 
@@ -40,8 +36,9 @@ impl Run {
 
     fn made(&mut self, call: &Call) -> Made {
         match call {
-            Call::Open { at, follow, path, open, flags } => {
-                let arguments = [self.fd(*at), follows(*follow), text(path), words(open), words(flags)];
+            Call::Open { at, follow, path, open, flags: rights } => {
+                let arguments =
+                    [self.fd(*at), follows(*follow), text(path), flags(open), flags(rights)];
                 let fd = self.result("types/descriptor.open-at", &arguments)?;
                 self.fds.push(handle(&fd));
                 Ok(Vec::new())
@@ -57,9 +54,10 @@ impl Run {
             Call::Read { fd, len, offset } => {
                 let arguments = [self.fd(*fd), Val::U64(*len), Val::U64(*offset)];
                 match self.result("types/descriptor.read", &arguments)? {
-                    Val::Tuple(read) => {
-                        Ok(vec![Seen::Bytes(bytes(&read[0])), Seen::Words(vec![format!("{:?}", read[1])])])
-                    }
+                    Val::Tuple(read) => Ok(vec![
+                        Seen::Bytes(bytes_of(&read[0])),
+                        Seen::Words(vec![format!("{:?}", read[1])]),
+                    ]),
                     other => panic!("read gave {other:?}"),
                 }
             }
@@ -110,7 +108,9 @@ impl Run {
                 let arguments = [self.fd(*at), follows(*follow), text(path)];
                 self.hash("types/descriptor.metadata-hash-at", &arguments)
             }
-            Call::MakeDirectory { at, path } => self.plain("create-directory-at", *at, &[text(path)]),
+            Call::MakeDirectory { at, path } => {
+                self.plain("create-directory-at", *at, &[text(path)])
+            }
             Call::RemoveDirectory { at, path } => {
                 self.plain("remove-directory-at", *at, &[text(path)])
             }
@@ -140,7 +140,7 @@ impl Run {
                 for _ in 0..READS_MAX {
                     let arguments = [input.clone(), Val::U64(*len)];
                     let read = run.stream("streams/input-stream.blocking-read", &arguments)?;
-                    seen.push(Seen::Bytes(bytes(&read)));
+                    seen.push(Seen::Bytes(bytes_of(&read)));
                 }
                 Ok(seen)
             }),
@@ -164,24 +164,34 @@ impl Run {
                 run.stream(name, &[output.clone(), data(*len)])?;
                 Ok(Vec::new())
             }),
-            Call::Zeroes { fd, offset, len } => self.with_output(*fd, Some(*offset), |run, output| {
-                let name = "streams/output-stream.blocking-write-zeroes-and-flush";
-                run.stream(name, &[output.clone(), Val::U64(*len)])?;
-                Ok(Vec::new())
-            }),
-            Call::Splice { from, to, offset, len } => self.with_input(*from, *offset, |run, input| {
-                run.with_output(*to, Some(*offset), |run, output| {
-                    let arguments = [output.clone(), input.clone(), Val::U64(*len)];
-                    let moved = run.stream("streams/output-stream.blocking-splice", &arguments)?;
-                    run.stream("streams/output-stream.blocking-flush", &[output.clone()])?;
-                    Ok(vec![Seen::Number(number(&moved))])
+            Call::Zeroes { fd, offset, len } => {
+                self.with_output(*fd, Some(*offset), |run, output| {
+                    let name = "streams/output-stream.blocking-write-zeroes-and-flush";
+                    run.stream(name, &[output.clone(), Val::U64(*len)])?;
+                    Ok(Vec::new())
                 })
-            }),
+            }
+            Call::Splice { from, to, offset, len } => {
+                self.with_input(*from, *offset, |run, input| {
+                    run.with_output(*to, Some(*offset), |run, output| {
+                        let arguments = [output.clone(), input.clone(), Val::U64(*len)];
+                        let moved =
+                            run.stream("streams/output-stream.blocking-splice", &arguments)?;
+                        run.stream("streams/output-stream.blocking-flush", from_ref(output))?;
+                        Ok(vec![Seen::Number(number(&moved))])
+                    })
+                })
+            }
             other => panic!("{other:?} is not of streams"),
         }
     }
 
-    fn with_input(&mut self, fd: usize, offset: u64, with: impl FnOnce(&mut Self, &Val) -> Made) -> Made {
+    fn with_input(
+        &mut self,
+        fd: usize,
+        offset: u64,
+        with: impl FnOnce(&mut Self, &Val) -> Made,
+    ) -> Made {
         let arguments = [self.fd(fd), Val::U64(offset)];
         let input = self.result("types/descriptor.read-via-stream", &arguments)?;
         let made = with(self, &input);
@@ -230,7 +240,8 @@ impl Run {
             Val::Result(Ok(value)) => Ok(value.map_or(Val::Bool(true), |value| *value)),
             Val::Result(Err(Some(error))) => match *error {
                 Val::Variant(_, Some(error)) => {
-                    let code = self.program.gives("types/filesystem-error-code", &[(*error).clone()]);
+                    let code =
+                        self.program.gives("types/filesystem-error-code", &[(*error).clone()]);
                     self.program.gives_nothing("error/drop-error", &[*error]);
                     Err(format!("stream: {code:?}"))
                 }
@@ -254,7 +265,9 @@ impl Run {
     }
 
     fn hash(&mut self, name: &str, arguments: &[Val]) -> Made {
-        let Val::Record(hash) = self.result(name, arguments)? else { panic!("{name} gave no hash") };
+        let Val::Record(hash) = self.result(name, arguments)? else {
+            panic!("{name} gave no hash")
+        };
         let identity = (number(&hash[0].1), number(&hash[1].1));
         Ok(vec![Seen::Object(self.objects.place(identity))])
     }
@@ -281,7 +294,7 @@ impl Run {
         let stream = self.result("types/descriptor.read-directory", &[self.fd(fd)])?;
         let mut entries = BTreeMap::new();
         let name = "types/directory-entry-stream.read-directory-entry";
-        while let Val::Option(Some(entry)) = self.result(name, &[stream.clone()])? {
+        while let Val::Option(Some(entry)) = self.result(name, from_ref(&stream))? {
             let Val::Record(fields) = *entry else { panic!("no entry") };
             let Val::String(name) = &fields[1].1 else { panic!("no name") };
             // Kinds compare by their names' first letters, of which no two are the same here.
@@ -308,31 +321,12 @@ fn number(value: &Val) -> u64 {
     }
 }
 
-fn bytes(value: &Val) -> Vec<u8> {
-    let byte = |value: &Val| match value {
-        Val::U8(byte) => *byte,
-        other => panic!("{other:?} is no byte"),
-    };
-    match value {
-        Val::List(bytes) => bytes.iter().map(byte).collect(),
-        other => panic!("{other:?} is no list"),
-    }
-}
-
 fn data(len: usize) -> Val {
     Val::List((b'a'..=b'z').cycle().take(len).map(Val::U8).collect())
 }
 
-fn text(text: &str) -> Val {
-    Val::String(text.to_owned())
-}
-
-fn words(words: &[&str]) -> Val {
-    Val::Flags(words.iter().map(|word| (*word).to_owned()).collect())
-}
-
 fn follows(follow: bool) -> Val {
-    words(if follow { &["symlink-follow"] } else { &[] })
+    flags(if follow { &["symlink-follow"] } else { &[] })
 }
 
 fn new_time(time: NewTime) -> Val {
