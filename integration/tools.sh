@@ -171,8 +171,7 @@ fill() {
         rust=$(dependency sid libstd-rust-dev 'libstd-rust-[0-9.]+')
         llvm=$(dependency sid "$rust" 'libllvm[0-9]+')
         llvm=${llvm#libllvm}
-        unpack sid whole "$rust" "libclang-cpp$llvm" wasi-libc "libclang-rt-$llvm-dev-wasm32" \
-            "libc++-$llvm-dev-wasm32"
+        unpack sid whole "$rust" "libclang-cpp$llvm" wasi-libc "libclang-rt-$llvm-dev-wasm32"
         # These ask for a C compiler of the system beside, which is not for wasm.
         unpack sid alone rustc libstd-rust-dev-wasm32 "clang-$llvm" "libclang-common-$llvm-dev"
         # Of a newer release than the system, so they are run by the loader that they came with.

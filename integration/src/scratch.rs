@@ -20,9 +20,23 @@ impl Scratch {
     ///
     /// It cannot be made.
     pub fn new() -> Result<Self> {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// A directory that costs no writing to a disk, where the system has a place for such.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    pub fn in_memory() -> Result<Self> {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::below(memory) } else { Self::new() }
+    }
+
+    fn below(parent: &Path) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("scratch-{}-{count}", std::process::id()));
+        let path = parent.join(format!("scratch-{}-{count}", std::process::id()));
         fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
         Ok(Self(path))
     }

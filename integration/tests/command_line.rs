@@ -7,7 +7,8 @@ use std::process::Command;
 
 use integration::process::{self, Outcome};
 use integration::programs::program;
-use integration::{hyperlight, leaks, require_kvm};
+use integration::scratch::Scratch;
+use integration::{hyperlight, leaks, require_kvm, say};
 
 /// `hyperlight COMMAND OPTIONS PROGRAM ARGUMENTS`.
 fn hyperlight_on(command: &str, options: &[&str], name: &str, arguments: &[&str]) -> Outcome {
@@ -131,6 +132,36 @@ fn a_program_has_the_memory_that_it_is_given() {
         // The program is told, and gives up in its own way.
         assert_eq!((outcome.code(), outcome.stdout.as_str()), (134, ""), "{outcome:?}");
         assert!(outcome.stderr.contains("memory allocation"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn compiling_a_large_component_is_bounded_and_told() {
+    let _watch = leaks::watch().unwrap();
+    for name in ["cat.js_p2", "cat.py_p2"] {
+        let cache = Scratch::new().unwrap();
+        let directory = cache.to_str().unwrap();
+        let compile = || -> serde_json::Value {
+            let options = ["--json", "--cache-dir", directory];
+            let outcome = hyperlight_on("compile", &options, name, &[]);
+            assert_eq!(outcome.code(), 0, "{outcome:?}");
+            serde_json::from_str(&outcome.stdout).unwrap()
+        };
+        let told = compile();
+        let number = |field: &str| told[field].as_u64().unwrap_or_else(|| panic!("{told}"));
+        say(&format!(
+            "compiling {name} of {} MiB took {} ms and {} MiB of memory, and made {} MiB",
+            number("wasm_bytes") >> 20,
+            number("compile_ms"),
+            number("compile_peak_bytes") >> 20,
+            number("program_bytes") >> 20,
+        ));
+        assert!(number("wasm_bytes") > 10 << 20 && number("program_bytes") > 10 << 20, "{told}");
+        assert!(number("compile_peak_bytes") < 2 << 30, "{told}");
+        assert_eq!(
+            (told["cached"].as_bool(), compile()["cached"].as_bool()),
+            (Some(false), Some(true))
+        );
     }
 }
 

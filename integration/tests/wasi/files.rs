@@ -63,7 +63,7 @@ fn a_read_only_directory_is_read_and_not_changed(name: &str) {
 
 fn a_directory_of_100_000_entries_is_listed(name: &str) {
     const ENTRIES: u32 = 100_000;
-    let run = Run::of(name).unwrap().directory(|directory| {
+    let run = Run::of(name).unwrap().directory_in_memory(|directory| {
         for number in 0..ENTRIES {
             File::create(directory.join(format!("entry-{number}")))?;
         }

@@ -9,6 +9,7 @@ mod files;
 mod limits;
 mod proposals;
 mod streams;
+mod text;
 
 /// Tests for each build of a program: `test: program [builds];` calls `test` with "program.build".
 macro_rules! behaviours {

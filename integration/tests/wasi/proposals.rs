@@ -76,7 +76,7 @@ fn finished_proposals_work() {
 #[test]
 fn a_load_far_past_a_memory_of_64_bits_traps() {
     require_kvm!();
-    let outcome = Run::of("load_past_memory64").unwrap().in_micro_vm().unwrap().outcome;
+    let outcome = Run::of("load_past_memory64").unwrap().compared().unwrap().outcome;
     assert_eq!((outcome.code(), outcome.stdout.as_str()), (134, ""), "{outcome:?}");
     assert!(outcome.stderr.contains("out of bounds memory access"), "{outcome:?}");
 }
