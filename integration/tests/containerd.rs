@@ -340,7 +340,7 @@ fn a_corrupt_component_is_refused() {
 fn a_core_module_without_start_is_refused() {
     require_kvm!();
     let (node, reference) = node_with("core_module");
-    refused(&node, &reference, &["component"]);
+    refused(&node, &reference, &["_start"]);
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn a_corrupt_component_is_refused() {
 #[test]
 fn a_core_module_without_start_is_refused() {
     let _watch = leaks::watch().unwrap();
-    refused(&run_file(program("core_module").unwrap()), 126, &["component"]);
+    refused(&run_file(program("core_module").unwrap()), 126, &["_start", "--invoke"]);
 }
 
 #[test]

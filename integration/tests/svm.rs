@@ -1,4 +1,4 @@
-//! On an ordinary KVM, with AMD's SVM emulated by QEMU: the micro-VM's own tests and one component.
+//! On an ordinary KVM, with AMD's SVM emulated by QEMU: the micro-VM's own tests, components and modules.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
@@ -72,16 +72,21 @@ fn the_tests_of_the_micro_vm_pass() {
 }
 
 #[test]
-fn a_component_runs_and_a_trap_in_it_is_a_trap() {
+fn components_and_modules_run_and_a_trap_in_one_is_a_trap() {
     let mut job = Job::new(
         "mkdir -p /var/cache\n\
          hyperlight run /hello.wasm; echo status $?\n\
+         hyperlight run /exceptions.wasm; echo status $?\n\
+         hyperlight run /collects.wasm; echo status $?\n\
          hyperlight run /trap.wasm; echo status $?",
     );
     job.program(&hyperlight().unwrap(), "/bin/hyperlight").unwrap();
     job.file(&program("hello").unwrap(), "/hello.wasm").unwrap();
+    job.file(&program("exceptions").unwrap(), "/exceptions.wasm").unwrap();
+    job.file(&program("garbage_collection").unwrap(), "/collects.wasm").unwrap();
     job.file(&program("unreachable").unwrap(), "/trap.wasm").unwrap();
     let outcome = boot(&job);
-    assert_eq!(outcome.stdout, "hello, world\nstatus 0\nstatus 134\n", "{outcome:?}");
+    let expected = "hello, world\nstatus 0\nok\nstatus 0\nok\nstatus 0\nstatus 134\n";
+    assert_eq!(outcome.stdout, expected, "{outcome:?}");
     assert!(outcome.stderr.contains("give_up"), "{outcome:?}");
 }

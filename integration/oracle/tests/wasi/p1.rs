@@ -1,6 +1,7 @@
 //! Calls of preview 1 by their own names, and the tests of what they do.
 
 mod directories;
+mod files;
 mod functions;
 mod host_calls;
 mod streams;
