@@ -66,9 +66,7 @@ pub(super) const DIFFERENCES: [Difference<Call, String>; 18] = [
                  (path_resolution(7)); Wasmtime takes the slash away, or removes no directory that has it",
         parts: true,
         applies: |call, ours, theirs| match call {
-            Call::StatAt { path, follow: false, .. } | Call::HashAt { path, follow: false, .. } => {
-                names_a_directory(path)
-            }
+            Call::StatAt { path, follow: false, .. } => names_a_directory(path),
             Call::Unlink { path, .. } => names_a_directory(path) && both_failed(ours, theirs),
             Call::RemoveDirectory { path, .. } => {
                 names_a_directory(path)
