@@ -166,8 +166,8 @@ fn rights_of(fd: &Fd, opened: Rights) -> (u64, u64) {
             & !(rights::FD_READ | rights::FD_WRITE | rights::FD_SEEK | rights::FD_TELL)
             & !(rights::FD_ALLOCATE | rights::FD_FILESTAT_SET_SIZE)
             & !(rights::PATH_FILESTAT_SET_SIZE | read | mutate);
-        let write = rights::FD_WRITE | rights::FD_ALLOCATE | rights::FD_FILESTAT_SET_SIZE | mutate;
-        return (base, if opened.mutate { rights::ALL } else { rights::ALL & !write });
+        // Of a read-only directory too: what a program may not write it has to ask for, to be told why.
+        return (base, rights::ALL);
     }
     let read = if opened.read { 0 } else { rights::FD_READ };
     let write = match opened.write {

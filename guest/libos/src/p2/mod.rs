@@ -16,9 +16,9 @@ use crate::process::Process;
 
 /// Most resources (descriptors, streams, pollables, directory streams, errors) a component holds at once.
 ///
-/// A resource takes some 100 bytes of the guest's heap; the limit turns a component that leaks them into
-/// a trap with a message instead of a micro-VM without memory.
-const RESOURCES_MAX: usize = 1 << 18;
+/// A resource takes some 100 bytes of the guest's heap; the limit gives a component that leaks them an
+/// error instead of a micro-VM without memory. It is below the 100 000 handles at which Wasmtime traps.
+const RESOURCES_MAX: usize = 1 << 16;
 
 /// What a component sees of WASI: the data of its store.
 pub struct Wasi {
