@@ -54,19 +54,22 @@ impl exit::Host for Wasi {
 
 impl stdin::Host for Wasi {
     fn get_stdin(&mut self) -> Result<Resource<InputStream>> {
-        Ok(self.table.push(InputStream::of_pipe(Arc::clone(&self.process.stdin)))?)
+        let stream = InputStream::of_pipe(Arc::clone(&self.process.stdin));
+        self.hand_out(stream)
     }
 }
 
 impl stdout::Host for Wasi {
     fn get_stdout(&mut self) -> Result<Resource<OutputStream>> {
-        Ok(self.table.push(OutputStream::of_pipe(Arc::clone(&self.process.stdout)))?)
+        let stream = OutputStream::of_pipe(Arc::clone(&self.process.stdout));
+        self.hand_out(stream)
     }
 }
 
 impl stderr::Host for Wasi {
     fn get_stderr(&mut self) -> Result<Resource<OutputStream>> {
-        Ok(self.table.push(OutputStream::of_pipe(Arc::clone(&self.process.stderr)))?)
+        let stream = OutputStream::of_pipe(Arc::clone(&self.process.stderr));
+        self.hand_out(stream)
     }
 }
 

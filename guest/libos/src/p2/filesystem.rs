@@ -37,13 +37,8 @@ impl From<Errno> for FsFailure {
 }
 
 impl From<ResourceTableError> for FsFailure {
-    /// A component that holds as many resources as it may is told so; any other error is a handle that
-    /// it does not have.
     fn from(error: ResourceTableError) -> Self {
-        match error {
-            ResourceTableError::Full => Self::Declined(Errno::NoMemory),
-            error => Self::Trap(error.into()),
-        }
+        Self::Trap(error.into())
     }
 }
 
@@ -193,9 +188,8 @@ impl types::Host for Wasi {
 
 impl preopens::Host for Wasi {
     fn get_directories(&mut self) -> Result<Vec<(Resource<Descriptor>, String)>> {
-        let Self { process, table } = self;
-        let preopens = process.preopens.iter();
-        preopens.map(|(dir, path)| Ok((table.push(dir.clone())?, path.clone()))).collect()
+        let preopens = self.process.preopens.clone();
+        preopens.into_iter().map(|(dir, path)| Ok((self.hand_out(dir)?, path))).collect()
     }
 }
 
@@ -214,7 +208,7 @@ impl types::HostDescriptor for Wasi {
             true => InputStream::of_file(handle, offset),
             false => InputStream::of_pipe(handle),
         };
-        Ok(self.table.push(stream)?)
+        self.admit(stream)
     }
 
     fn write_via_stream(
@@ -228,7 +222,7 @@ impl types::HostDescriptor for Wasi {
             true => OutputStream::of_file(handle, offset),
             false => OutputStream::of_pipe(handle),
         };
-        Ok(self.table.push(stream)?)
+        self.admit(stream)
     }
 
     fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<OutputStream>> {
@@ -238,7 +232,7 @@ impl types::HostDescriptor for Wasi {
             true => OutputStream::at_end(handle),
             false => OutputStream::of_pipe(handle),
         };
-        Ok(self.table.push(stream)?)
+        self.admit(stream)
     }
 
     fn advise(
@@ -303,7 +297,7 @@ impl types::HostDescriptor for Wasi {
 
     fn read_directory(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryStream>> {
         let handle = Arc::clone(self.table.get(&fd)?.listable()?);
-        Ok(self.table.push(DirectoryStream::from(handle, 0))?)
+        self.admit(DirectoryStream::from(handle, 0))
     }
 
     fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
@@ -363,7 +357,7 @@ impl types::HostDescriptor for Wasi {
             directory: open_flags.contains(OpenFlags::DIRECTORY),
         };
         let opened = self.table.get(&fd)?.open_at(path.as_bytes(), how, rights_of(flags))?;
-        Ok(self.table.push(opened)?)
+        self.admit(opened)
     }
 
     fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
@@ -422,8 +416,7 @@ impl types::HostDescriptor for Wasi {
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> Result<()> {
-        self.table.delete(fd)?;
-        Ok(())
+        self.take_back(fd)
     }
 }
 
@@ -447,7 +440,6 @@ impl types::HostDirectoryEntryStream for Wasi {
     }
 
     fn drop(&mut self, stream: Resource<DirectoryStream>) -> Result<()> {
-        self.table.delete(stream)?;
-        Ok(())
+        self.take_back(stream)
     }
 }

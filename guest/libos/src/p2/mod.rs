@@ -9,28 +9,52 @@ mod sockets;
 pub(crate) mod streams;
 mod wait;
 
+use abi::Errno;
 use wasmtime::Result;
-use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 
+use self::filesystem::FsFailure;
 use crate::process::Process;
 
-/// Most resources (descriptors, streams, pollables, directory streams, errors) a component holds at once.
+/// Most files, directories and streams that a component holds at once.
 ///
-/// A resource takes some 100 bytes of the guest's heap; the limit gives a component that leaks them an
-/// error instead of a micro-VM without memory. It is below the 100 000 handles at which Wasmtime traps.
-const RESOURCES_MAX: usize = 1 << 16;
+/// Each takes some 100 bytes of the guest's heap; the limit gives a component that leaks them an error
+/// instead of a micro-VM without memory. It leaves room below the 100 000 handles at which Wasmtime
+/// traps, so that a component that was refused can still say so.
+const OPEN_MAX: usize = 1 << 16;
 
 /// What a component sees of WASI: the data of its store.
 pub struct Wasi {
     pub(crate) process: Process,
     table: ResourceTable,
+    /// Files, directories and streams in the table.
+    open: usize,
 }
 
 impl Wasi {
     pub(crate) fn new(process: Process) -> Self {
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES_MAX);
-        Self { process, table }
+        Self { process, table: ResourceTable::new(), open: 0 }
+    }
+
+    /// Gives the component a file, directory or stream.
+    fn hand_out<T: Send + 'static>(&mut self, object: T) -> Result<Resource<T>> {
+        self.open += 1;
+        Ok(self.table.push(object)?)
+    }
+
+    /// As [`hand_out`](Self::hand_out), unless the component holds as many as it may.
+    fn admit<T: Send + 'static>(&mut self, object: T) -> Result<Resource<T>, FsFailure> {
+        if self.open >= OPEN_MAX {
+            return Err(Errno::NoMemory.into());
+        }
+        self.hand_out(object).map_err(FsFailure::Trap)
+    }
+
+    /// Takes back what was handed out.
+    fn take_back<T: Send + 'static>(&mut self, resource: Resource<T>) -> Result<()> {
+        self.table.delete(resource)?;
+        self.open = self.open.saturating_sub(1);
+        Ok(())
     }
 }
 

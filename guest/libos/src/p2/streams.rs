@@ -157,8 +157,7 @@ impl streams::HostInputStream for Wasi {
     }
 
     fn drop(&mut self, stream: Resource<InputStream>) -> Result<()> {
-        self.table.delete(stream)?;
-        Ok(())
+        self.take_back(stream)
     }
 }
 
@@ -227,7 +226,6 @@ impl streams::HostOutputStream for Wasi {
     }
 
     fn drop(&mut self, stream: Resource<OutputStream>) -> Result<()> {
-        self.table.delete(stream)?;
-        Ok(())
+        self.take_back(stream)
     }
 }
