@@ -16,8 +16,9 @@ use rustix::io::Errno as Os;
 
 use crate::host::errno::refusal;
 
-/// How often a path is resolved again when a rename elsewhere disturbed its `..` (openat2(2), `EAGAIN`).
-const ATTEMPTS: usize = 128;
+/// How often a path is resolved again when a rename elsewhere disturbed its `..` (openat2(2), `EAGAIN`):
+/// 128 times are not enough for a path of forty `..` beside a process that does nothing but rename.
+const ATTEMPTS: usize = 4096;
 
 /// Symbolic links that a path may lead through (the kernel's own limit, path_resolution(7)).
 const SYMLINKS_MAX: usize = 40;
