@@ -105,9 +105,8 @@ impl Calls {
         self.call_for_bytes(&Request::Read { handle, offset: 0, len, wait }, <[u8]>::to_vec)
     }
 
-    /// Writes as much of `data` as one call takes. Returns the bytes written. No file has a byte at the
-    /// offset that means [`APPEND`] on the wire.
-    /// A stream that has no room waits if `wait`.
+    /// Writes as much of `data` as one call takes; a stream that has no room waits if `wait`. Returns the
+    /// bytes written. No file has a byte at the offset that means [`APPEND`] on the wire.
     pub(crate) fn write(
         &self,
         handle: Handle,

@@ -100,7 +100,7 @@ impl Interpreter {
         let functions: Vec<Core> = P1
             .iter()
             .map(|(name, params)| Core {
-                module: libos_module(),
+                module: "wasi_snapshot_preview1".to_owned(),
                 field: (*name).to_owned(),
                 name: (*name).to_owned(),
                 params: (*params).to_owned(),
@@ -129,10 +129,6 @@ impl Interpreter {
         let place = self.functions.iter().position(|function| function.name == name);
         u32::try_from(place.unwrap_or_else(|| panic!("no function {name}"))).expect("a few")
     }
-}
-
-fn libos_module() -> String {
-    "wasi_snapshot_preview1".to_owned()
 }
 
 /// The binary module. `end` is the name of its entry point, that one's result, and how it ends.
