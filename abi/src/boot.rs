@@ -1,9 +1,10 @@
-//! Boot information: what a guest is given at start, at [`layout::BOOT_INFO`](crate::layout::BOOT_INFO).
+//! Boot information: what a guest is given for a run, as the answer to
+//! [`Request::Ready`](crate::Request::Ready).
 //!
 //! A fixed [`BootHeader`] followed by records of `u32` length + bytes: the program's name, the working
 //! directory, the function to invoke, then arguments, environment entries (`KEY=VALUE`) and preopened
-//! directories (handle, whether writable, guest path), as many of each as the header counts. The host encodes, the guest decodes; the guest trusts the host,
-//! but decoding is total all the same.
+//! directories (handle, whether writable, guest path), as many of each as the header counts. The host
+//! encodes, the guest decodes; the guest trusts the host, but decoding is total all the same.
 
 use alloc::vec::Vec;
 
@@ -27,18 +28,12 @@ pub mod boot_flags {
 )]
 #[repr(C)]
 pub struct BootHeader {
-    /// [`crate::ABI_VERSION`] of the host.
-    pub abi_version: u32,
-    /// [`boot_flags`].
-    pub flags: u32,
-    /// Bytes of the compiled program at [`layout::PROGRAM`](crate::layout::PROGRAM).
-    pub program_bytes: u64,
-    /// Bytes of memory that [`crate::Request::Map`] can hand out.
-    pub memory_bytes: u64,
     /// TSC ticks per millisecond; 0 if the TSC is no clock here and each reading must ask the host.
     pub tsc_khz: u64,
     /// Fresh entropy, never given twice.
     pub seed: [u8; 32],
+    /// [`boot_flags`].
+    pub flags: u32,
     /// Number of arguments, the program's name as argument 0 among them.
     pub args: u32,
     /// Number of environment entries.
@@ -47,9 +42,17 @@ pub struct BootHeader {
     pub preopens: u32,
     /// Bytes of the whole boot information, this header included.
     pub boot_bytes: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<BootHeader>() == 80, "guest ABI changed: bump ABI_VERSION");
+/// Most bytes of boot information.
+///
+/// Linux accepts 2 MiB of arguments and environment by default (a quarter of the 8 MiB stack,
+/// execve(2)); twice that leaves room for the records' lengths.
+pub const BOOT_BYTES_MAX: u64 = 4 << 20;
+
+const _: () = assert!(size_of::<BootHeader>() == 64, "guest ABI changed: bump ABI_VERSION");
 
 /// A directory that is open at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +156,7 @@ mod tests {
                 args: 2,
                 env: 1,
                 preopens: 1,
-                boot_bytes: 157,
+                boot_bytes: 141,
                 seed: [7; 32],
                 ..BootHeader::default()
             },

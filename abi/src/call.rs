@@ -107,6 +107,12 @@ call_numbers! {
     Log = 0x02,
     /// See [`Request::Map`].
     Map = 0x03,
+    /// See [`Request::Program`].
+    Program = 0x04,
+    /// See [`Request::Ready`].
+    Ready = 0x05,
+    /// See [`Request::BootInfo`].
+    BootInfo = 0x06,
     /// See [`Request::Clock`].
     Clock = 0x10,
     /// See [`Request::Poll`].
@@ -213,6 +219,16 @@ wire_enum! {
 }
 
 wire_enum! {
+    /// How far the guest is when it makes [`Request::Ready`].
+    Readiness {
+        /// The program is loaded and its imports are linked.
+        Linked = 0,
+        /// It is instantiated too: its start functions have run and made no host call.
+        Instantiated = 1,
+    }
+}
+
+wire_enum! {
     /// How a program means to use a part of a file ([`Request::Advise`], posix_fadvise(2)).
     Advice {
         /// In no particular way.
@@ -314,7 +330,9 @@ wire_flags! {
 /// the Unix epoch. Paths are bytes, relative to a directory handle and resolved beneath it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// Ends the task with `status`. Does not return. args: status.
+    /// Ends the call with `status`. args: status.
+    ///
+    /// Answered only where the host has another call for the same instance, and then as [`Ready`](Self::Ready) is.
     Exit {
         /// Process exit status, reported to containerd.
         status: i32,
@@ -344,6 +362,28 @@ pub enum Request<'a> {
         len: u64,
         /// Access from then on.
         access: Access,
+    },
+    /// Asks for the bytes of the compiled program at [`layout::PROGRAM`]. Returns them.
+    Program,
+    /// Says that the program is loaded. The host may keep the micro-VM's state as it is in this call, and
+    /// go on from it any number of times. args: readiness.
+    ///
+    /// Returns the bytes of the boot information ([`crate::boot::BootInfo`]), the first of which are in the
+    /// data area ([`BootInfo`](Self::BootInfo) gets the others). Or returns 0, to
+    /// [`Readiness::Linked`] only: then the guest tries to instantiate the program and calls again, with
+    /// [`Readiness::Linked`] if that was not possible without a host call.
+    ///
+    /// Between the first of these calls and its last answer no other call is made but
+    /// [`Map`](Self::Map) and [`Abort`](Self::Abort).
+    Ready {
+        /// How far.
+        readiness: Readiness,
+    },
+    /// Asks for the boot information from `offset` on. Returns the bytes filled into the data area; 0 at
+    /// the end. args: offset.
+    BootInfo {
+        /// Byte offset.
+        offset: u64,
     },
     /// Samples the clocks into a [`crate::ClockSample`].
     ///

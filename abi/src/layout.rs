@@ -10,22 +10,26 @@
 //! 0x0000_0020_1000  IDT         private   –        32 exception gates
 //! 0x0000_0020_2000  STUBS       private   –        32 ring-0 exception stubs
 //! 0x0000_0020_3000  RING0_STACK private   –        the stack the CPU switches to on an exception
-//! 0x0000_0020_4000  EXCEPTION_RECORD      RW       what the stubs tell the ring-3 handler
-//! 0x0000_0020_5000  CALL_FRAME  private   RW       the frame of a host call
-//! 0x0000_0020_6000  CALL_DATA   private   RW       512 KiB payload of a host call
-//! 0x0000_0028_6000              –         –        guard
-//! 0x0000_0028_7000  EXCEPTION_STACK       RW       the ring-3 exception handler's stack
-//! 0x0000_0029_0000  GUEST_DATA  private   RW       .data and .bss of the guest image
-//! 0x0000_002d_0000              –         –        guard
-//! 0x0000_002f_0000  STACK       private   RW       the guest's stack, growing down from 0x40_0000
+//! 0x0000_0020_4000              –         –        guard
+//! 0x0000_0020_5000  EXCEPTION_STACK       RW       the ring-3 exception handler's stack
+//! 0x0000_0020_e000              –         –        guard
+//! 0x0000_0022_0000  STACK       private   RW       the guest's stack, growing down from 0x33_0000
+//! 0x0000_0033_0000  RUN_HEAP    private   RW       the first of the heap that a run uses
+//! 0x0000_0037_0000  EXCEPTION_RECORD      RW       what the stubs tell the ring-3 handler
+//! 0x0000_0037_1000  CALL_FRAME  private   RW       the frame of a host call
+//! 0x0000_0037_2000  GUEST_DATA  private   RW       .data and .bss of the guest image
+//! 0x0000_0037_6000  CALL_DATA   private   RW       512 KiB payload of a host call
 //! 0x0000_0040_0000  IMAGE_TEXT  image     R X      .text of the guest image
 //! 0x0000_0080_0000  IMAGE_RODATA image    R        .rodata of the guest image
-//! 0x0000_0100_0000  BOOT_INFO   (GVA)     R        boot::BootInfo, in frames of the RAM slot
 //! 0x0001_0000_0000  PROGRAM     program   R X      the compiled program
 //! 0x0010_0000_0000  RAM         RAM       –        GPA: frames for page tables and for Request::Map
 //! 0x0010_0000_0000  MAP_AREA    (GVA)     by Map   linear memories, heap, tables
 //! 0x7000_0000_0000              –         –        end of the map area
 //! ```
+//!
+//! What every run writes lies together: the top of the stack and the start of its heap; the records of
+//! exceptions and host calls, the image's data and the start of the payload. A KVM that shadows page tables
+//! maps eight neighbours of a page that is touched, so few faults map all of it, and few pages are private.
 //!
 //! Nothing is both writable and executable.
 
@@ -50,32 +54,29 @@ pub const STUBS: u64 = 0x20_2000;
 pub const STUB_BYTES: u64 = 128;
 /// Ring-0 stack, one page.
 pub const RING0_STACK: Range<u64> = 0x20_3000..0x20_4000;
+/// Stack of the ring-3 exception handler, with a guard page below.
+pub const EXCEPTION_STACK: Range<u64> = 0x20_5000..0x20_e000;
+/// The guest's stack, with a guard below: wasm may use [`crate::engine::WASM_STACK_BYTES`] of it.
+pub const STACK: Range<u64> = 0x22_0000..0x33_0000;
+/// Where the heap begins that the guest uses from its [`crate::Request::Ready`] on.
+pub const RUN_HEAP: Range<u64> = 0x33_0000..0x37_0000;
 /// The [`ExceptionRecord`].
-pub const EXCEPTION_RECORD: u64 = 0x20_4000;
+pub const EXCEPTION_RECORD: u64 = 0x37_0000;
 /// The [`crate::Frame`] of a host call; with [`CALL_DATA`] the call window.
-pub const CALL_FRAME: u64 = 0x20_5000;
+pub const CALL_FRAME: u64 = 0x37_1000;
+/// `.data` and `.bss` of the guest image.
+pub const GUEST_DATA: Range<u64> = 0x37_2000..0x37_6000;
 /// The payload of a host call.
-pub const CALL_DATA: u64 = 0x20_6000;
+pub const CALL_DATA: u64 = 0x37_6000;
 /// Bytes of the payload area: what one read or write moves at most. Eight of the 64 KiB that programs
 /// copy at a time, so that what an exit costs is shared; pages that no call uses are not touched.
 pub const CALL_DATA_BYTES: usize = 512 << 10;
-/// Stack of the ring-3 exception handler, with a guard page below.
-pub const EXCEPTION_STACK: Range<u64> = 0x28_7000..0x29_0000;
-/// `.data` and `.bss` of the guest image.
-pub const GUEST_DATA: Range<u64> = 0x29_0000..0x2d_0000;
-/// The guest's stack, with a guard below: wasm may use [`crate::engine::WASM_STACK_BYTES`] of it.
-pub const STACK: Range<u64> = 0x2f_0000..0x40_0000;
 /// `.text` of the guest image.
 pub const IMAGE_TEXT: Range<u64> = 0x40_0000..0x80_0000;
 /// `.rodata` of the guest image.
 pub const IMAGE_RODATA: Range<u64> = 0x80_0000..0xc0_0000;
 /// The image slot: text and rodata, shared by every micro-VM of a process.
 pub const IMAGE: Range<u64> = IMAGE_TEXT.start..IMAGE_RODATA.end;
-/// Guest-virtual window of the boot information.
-///
-/// Linux accepts 2 MiB of arguments and environment by default (a quarter of the 8 MiB stack,
-/// execve(2)); twice that leaves room for the records' lengths.
-pub const BOOT_INFO: Range<u64> = 0x100_0000..0x140_0000;
 /// The program slot: the compiled program, at most 4 GiB.
 pub const PROGRAM: Range<u64> = 0x1_0000_0000..0x2_0000_0000;
 /// First guest-physical address of the RAM slot; its size is the micro-VM's memory limit.
@@ -145,21 +146,19 @@ const _: () = {
     assert!(size_of::<ExceptionRecord>() == 80, "guest ABI changed: bump ABI_VERSION");
     assert!(TSS + 0x100 <= IDT && IDT + 32 * 16 <= STUBS, "{}", MESSAGE);
     assert!(STUBS + 32 * STUB_BYTES <= RING0_STACK.start, "{}", MESSAGE);
-    assert!(
-        RING0_STACK.end <= EXCEPTION_RECORD && EXCEPTION_RECORD + PAGE <= CALL_FRAME,
-        "{}",
-        MESSAGE
-    );
-    assert!(CALL_FRAME + PAGE <= CALL_DATA, "{}", MESSAGE);
-    assert!(CALL_DATA + (CALL_DATA_BYTES as u64) < EXCEPTION_STACK.start, "{}", MESSAGE);
+    assert!(RING0_STACK.end < EXCEPTION_STACK.start, "{}", MESSAGE);
+    assert!(EXCEPTION_STACK.end < STACK.start && STACK.end <= RUN_HEAP.start, "{}", MESSAGE);
+    assert!(RUN_HEAP.end <= EXCEPTION_RECORD, "{}", MESSAGE);
+    assert!(EXCEPTION_RECORD + PAGE <= CALL_FRAME, "{}", MESSAGE);
+    assert!(CALL_FRAME + PAGE <= GUEST_DATA.start && GUEST_DATA.end <= CALL_DATA, "{}", MESSAGE);
+    assert!(CALL_DATA + CALL_DATA_BYTES as u64 <= PRIVATE.end, "{}", MESSAGE);
     assert!(
         POLL_ENTRIES_MAX * size_of::<crate::PollEntry>() <= CALL_DATA_BYTES,
         "poll entries exceed the window"
     );
-    assert!(EXCEPTION_STACK.end <= GUEST_DATA.start && GUEST_DATA.end < STACK.start, "{}", MESSAGE);
-    assert!(PRIVATE.start == GDT && STACK.end == PRIVATE.end, "{}", MESSAGE);
+    assert!(PRIVATE.start == GDT, "{}", MESSAGE);
     assert!(PRIVATE.end <= IMAGE.start && IMAGE_TEXT.end == IMAGE_RODATA.start, "{}", MESSAGE);
-    assert!(IMAGE.end <= BOOT_INFO.start && BOOT_INFO.end <= PROGRAM.start, "{}", MESSAGE);
+    assert!(IMAGE.end <= PROGRAM.start, "{}", MESSAGE);
     assert!(PROGRAM.end <= RAM_START && PROGRAM.end <= MAP_AREA.start, "{}", MESSAGE);
     assert!(RAM_START + RAM_BYTES_MAX <= 1 << 39 && MAP_AREA.end <= 1 << 47, "{}", MESSAGE);
     assert!(

@@ -11,6 +11,13 @@
 //! the host copies frame and payload out **once**, decides on its copy ([`Request::decode`]), and
 //! writes the answer into [`Frame::ret`] and the data area. The guest continues after the `out`.
 //!
+//! # The life of a guest
+//!
+//! It asks for the program ([`Request::Program`]), loads and links it, and says so ([`Request::Ready`]). So far
+//! it knows nothing of whom it works for: the host may keep this state as a snapshot and start any number of
+//! micro-VMs from it. The answer to `Ready` brings the boot information; the guest runs what that says
+//! and ends by [`Request::Exit`].
+//!
 //! # Rules
 //!
 //! * Numbers are append-only; the layout is pinned by the assertions beside it. Whoever changes either
@@ -32,14 +39,14 @@ pub mod layout;
 mod wire;
 
 pub use call::{
-    AbortKind, Access, Advice, Frame, Handle, LogLevel, Nr, OpenFlags, Request, TimesMask,
-    Violation,
+    AbortKind, Access, Advice, Frame, Handle, LogLevel, Nr, OpenFlags, Readiness, Request,
+    TimesMask, Violation,
 };
 pub use errno::Errno;
 pub use wire::{ClockSample, DirEntry, DirEntryHeader, FileKind, PollEntry, Stat, poll_events};
 
 /// Version of this contract. The host refuses a guest image that was built against another one.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// I/O port of the doorbell: `out DOORBELL_PORT, al` makes the host call that lies in the call window.
 ///

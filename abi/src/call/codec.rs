@@ -1,8 +1,8 @@
 //! How a request crosses: from a frame and a data area, and into them.
 
 use super::{
-    AbortKind, Access, Advice, Frame, Handle, LogLevel, Nr, OpenFlags, Request, TimesMask,
-    Violation,
+    AbortKind, Access, Advice, Frame, Handle, LogLevel, Nr, OpenFlags, Readiness, Request,
+    TimesMask, Violation,
 };
 use crate::layout;
 
@@ -50,6 +50,9 @@ impl<'a> Request<'a> {
                 }
                 Self::Map { gva, len, access: Access::from_wire(frame.args[2]).ok_or(bad)? }
             }
+            Nr::Program => Self::Program,
+            Nr::Ready => Self::Ready { readiness: Readiness::from_wire(frame.args[0]).ok_or(bad)? },
+            Nr::BootInfo => Self::BootInfo { offset: frame.args[0] },
             Nr::Clock => Self::Clock,
             Nr::Poll => {
                 let entry = size_of::<crate::PollEntry>();
@@ -146,6 +149,9 @@ impl<'a> Request<'a> {
             Self::Map { gva, len, access } => {
                 (Nr::Map, [gva, len, access as u64, 0, 0, 0], &[], &[])
             }
+            Self::Program => (Nr::Program, [0; 6], &[], &[]),
+            Self::Ready { readiness } => (Nr::Ready, [readiness as u64, 0, 0, 0, 0, 0], &[], &[]),
+            Self::BootInfo { offset } => (Nr::BootInfo, [offset, 0, 0, 0, 0, 0], &[], &[]),
             Self::Clock => (Nr::Clock, [0; 6], &[], &[]),
             Self::Poll { timeout_ns, entries } => {
                 (Nr::Poll, [timeout_ns, 0, 0, 0, 0, 0], entries, &[])

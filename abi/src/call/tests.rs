@@ -16,6 +16,9 @@ fn samples() -> vec::Vec<Request<'static>> {
         Request::Abort { kind: AbortKind::BadProgram, message: b"m" },
         Request::Log { level: LogLevel::Warn, message: b"l" },
         Request::Map { gva: layout::MAP_AREA.start, len: 0x3000, access: Access::ReadWrite },
+        Request::Program,
+        Request::Ready { readiness: Readiness::Instantiated },
+        Request::BootInfo { offset: 9 },
         Request::Clock,
         Request::Poll { timeout_ns: 5, entries: &[0; size_of::<crate::PollEntry>() * 2] },
         Request::Read { handle: dir, offset: 6, len: 7, wait: true },
@@ -133,7 +136,7 @@ fn decode_refuses_a_handle_of_more_than_32_bits() {
         assert_eq!(Request::decode(&frame, &area), Err(Violation::BadArgument(nr)));
         refused += 1;
     }
-    assert_eq!(refused, Nr::ALL.len() - 6, "all but those of the machine, the clock and waiting");
+    assert_eq!(refused, Nr::ALL.len() - 9, "all but those of the machine, the clock and waiting");
 }
 
 #[test]
