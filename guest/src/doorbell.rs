@@ -10,9 +10,10 @@ use core::arch::asm;
 use core::fmt::{self, Write};
 
 use abi::layout::{CALL_DATA, CALL_DATA_BYTES, CALL_FRAME};
-use abi::{AbortKind, Access, Errno, Frame, Request};
+use abi::{AbortKind, Access, Errno, Frame, Readiness, Request};
 use libos::HostCall;
 
+use crate::resume;
 use crate::single::Single;
 
 /// The way of the library OS to the host.
@@ -76,11 +77,33 @@ pub(crate) fn memory_declined() -> Option<u64> {
 
 static DECLINED_BYTES: Single<Option<u64>> = Single::new(None);
 
-/// Makes a host call that does not return.
-pub(crate) fn last_call(request: &Request<'_>) -> ! {
+/// Forgets it, because the guest goes on without.
+pub(crate) fn forget_declined_memory() {
+    if let Some(mut declined) = DECLINED_BYTES.borrow() {
+        *declined = None;
+    }
+}
+
+/// Says that the program is loaded. Returns the bytes of the boot information; 0 asks for an instance.
+pub(crate) fn ready(readiness: Readiness) -> u64 {
+    let frame = Request::Ready { readiness }.encode(&mut []);
+    match frame.and_then(|frame| resume::ring(&frame)) {
+        Ok(boot_bytes) => boot_bytes,
+        Err(errno) => abort(
+            AbortKind::Panic,
+            format_args!("the host answered {errno:?} to a guest that is ready"),
+        ),
+    }
+}
+
+/// Ends the call with `status`. Returns the bytes of the next one's boot information, if there is one.
+pub(crate) fn exit(status: i32) -> u64 {
     loop {
-        // The host never answers these calls. Should it, there is nothing to do but to repeat it.
-        let _ = Doorbell.call(request, &mut |_, _| ());
+        let frame = Request::Exit { status }.encode(&mut []);
+        // An answer without boot information has no meaning: there is nothing to do but to repeat it.
+        if let Ok(boot_bytes @ 1..) = frame.and_then(|frame| resume::ring(&frame)) {
+            return boot_bytes;
+        }
     }
 }
 
@@ -89,21 +112,34 @@ pub(crate) fn abort(kind: AbortKind, message: fmt::Arguments<'_>) -> ! {
     let mut text = Line { bytes: [0; LINE_BYTES], len: 0 };
     // A message that does not fit is cut; that is the only way to fail.
     let _ = text.write_fmt(message);
-    last_call(&Request::Abort { kind, message: text.bytes.get(..text.len).unwrap_or_default() })
+    let message = text.bytes.get(..text.len).unwrap_or_default();
+    loop {
+        // The host never answers it. Should it, there is nothing to do but to repeat it.
+        let _ = Doorbell.call(&Request::Abort { kind, message }, &mut |_, _| ());
+    }
 }
 
 /// Writes the frame, leaves the guest, reads the result.
 fn ring(frame: &Frame) -> Result<u64, Errno> {
-    let window = CALL_FRAME as *mut Frame;
-    // SAFETY: the host has mapped a page at CALL_FRAME for the frame; it is aligned and plain data.
-    unsafe { window.write_volatile(*frame) };
+    write_frame(frame);
     // SAFETY: the port is open to ring 3; the host changes memory of the call window and, for
     // Request::Map, of pages that no reference points to. Registers survive.
     unsafe {
         asm!("out {port}, al", port = const abi::DOORBELL_PORT, in("al") 0u8, options(nostack, preserves_flags))
     };
-    // SAFETY: as above.
-    Errno::result_of(unsafe { window.read_volatile() }.ret)
+    answer()
+}
+
+/// Writes the frame of a call.
+pub(crate) fn write_frame(frame: &Frame) {
+    // SAFETY: the host has mapped a page at CALL_FRAME for the frame; it is aligned and plain data.
+    unsafe { (CALL_FRAME as *mut Frame).write_volatile(*frame) };
+}
+
+/// Reads the answer of a call that was made.
+pub(crate) fn answer() -> Result<u64, Errno> {
+    // SAFETY: as in `write_frame`.
+    Errno::result_of(unsafe { (CALL_FRAME as *const Frame).read_volatile() }.ret)
 }
 
 /// Longest message of [`abort`]: it is for one line of a terminal or log, with room for a backtrace.

@@ -1,37 +1,39 @@
-//! Loads the compiled program, gives it WASI and runs it.
+//! Loads the compiled program, gives it WASI and calls it.
 //!
 //! The settings are those of [`abi::engine`], which the compiler on the host uses too. The code is run
 //! where the host has mapped it: nothing is copied, relocated or made executable here.
 #![expect(unsafe_code, reason = "runs machine code that the host compiled")]
 // UNSAFETY: Wasmtime cannot prove that the bytes are its own compiler's; the host vouches for them.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::Write;
 
-use abi::AbortKind;
 use abi::boot::BootInfo;
-use libos::{Calls, Program};
+use abi::{AbortKind, Request};
+use libos::{Calls, Prepared, Program};
 use wasmtime::component::Component;
 use wasmtime::{Collector, Config, CustomCodeMemory, Engine, Error, Module, Precompiled, Result};
 
-use crate::doorbell::{self, Doorbell};
+use crate::doorbell;
 use crate::entry;
 
-/// Runs the program and returns its exit status.
-pub(crate) fn run(boot: &BootInfo<'_>) -> i32 {
-    let status = load(boot)
-        .and_then(|(engine, program)| libos::run(&engine, &program, boot, Calls::new(Doorbell)));
-    match status {
-        Ok(status) => status,
-        Err(error) => refuse(&error),
-    }
+/// Loads and links the program.
+pub(crate) fn load() -> Prepared {
+    link().unwrap_or_else(|error| refuse(&error))
 }
 
-/// Loads the program.
-fn load(boot: &BootInfo<'_>) -> Result<(Engine, Program)> {
+/// Calls the program and returns its exit status.
+pub(crate) fn call(program: &mut Prepared, boot: &BootInfo<'_>, calls: &Calls) -> i32 {
+    program.call(boot, calls).unwrap_or_else(|error| refuse(&error))
+}
+
+fn link() -> Result<Prepared> {
     let engine = Engine::new(&config())?;
-    let code = entry::program(boot.header.program_bytes);
+    let bytes = doorbell::call_without_data(&Request::Program)
+        .map_err(|errno| Error::msg(format!("the host answered {errno:?} for the program")))?;
+    let code = entry::program(bytes);
     // SAFETY: the host has mapped its own compiler's output read-only for as long as this guest runs.
     let bytes = unsafe { code.as_ref() };
     let program = match Engine::detect_precompiled(bytes) {
@@ -45,7 +47,7 @@ fn load(boot: &BootInfo<'_>) -> Result<(Engine, Program)> {
             Program::Component(unsafe { Component::deserialize_raw(&engine, code)? })
         }
     };
-    Ok((engine, program))
+    Prepared::link(&engine, &program)
 }
 
 fn config() -> Config {

@@ -9,8 +9,8 @@
 
 use core::arch::global_asm;
 
+use abi::AbortKind;
 use abi::layout::{self, ExceptionRecord};
-use abi::{AbortKind, boot::BootHeader};
 
 use crate::{doorbell, platform, word};
 
@@ -82,16 +82,6 @@ extern "C" fn on_exception() -> ! {
             exception.rsp
         ),
     )
-}
-
-/// The boot information, as many bytes as the host may have mapped.
-pub(crate) fn boot_bytes() -> &'static [u8] {
-    let header = layout::BOOT_INFO.start as *const BootHeader;
-    // SAFETY: the host maps the boot information read-only before the first instruction.
-    let bytes = unsafe { header.read() }.boot_bytes as usize;
-    let bytes = bytes.min(word(layout::BOOT_INFO.end - layout::BOOT_INFO.start));
-    // SAFETY: the header says how many bytes the host has mapped; they never change.
-    unsafe { core::slice::from_raw_parts(layout::BOOT_INFO.start as *const u8, bytes) }
 }
 
 /// The compiled program.

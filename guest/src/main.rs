@@ -1,45 +1,63 @@
 //! The guest image: the only code inside a micro-VM.
 //!
-//! It runs in ring 3 from its first instruction, with one stack and no other thread. It reads the boot
-//! information, loads the compiled program that the host has mapped, gives it WASI, runs it and ends
-//! the task by a host call. Whatever it needs from outside goes through [`doorbell`], nothing else.
+//! It runs in ring 3 from its first instruction, with one stack and no other thread. It loads the
+//! compiled program that the host has mapped, gives it WASI and says that it is ready; gets the boot
+//! information as the answer, runs what it says and ends the call by a host call, which may have another
+//! call for an answer. Whatever it needs from outside goes through [`doorbell`], nothing else.
 //!
 //! Unsafe code is where the guest meets the machine: `entry` (first instructions, exceptions, panics),
-//! `doorbell` (the call window), `heap` (the allocator), `mem` (memory functions), `platform` (what
+//! `doorbell` (the call window), `resume` (where snapshots start), `heap` (the allocator), `mem` (memory functions), `platform` (what
 //! Wasmtime asks of a system), `single` (statics) and `engine` (running compiled code).
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
+mod boot;
 mod doorbell;
 mod engine;
 mod entry;
 mod heap;
 mod mem;
 mod platform;
+mod resume;
 mod single;
 
+use abi::Readiness;
 use abi::boot::BootInfo;
-use abi::{AbortKind, Request};
+use libos::{Calls, Prepared};
 
-/// Reads the boot information and runs the program.
+use crate::doorbell::Doorbell;
+
+/// Loads the program, waits for whom it is to run, and runs it.
 fn main() -> ! {
-    let Some(boot) = BootInfo::decode(entry::boot_bytes()) else {
-        doorbell::abort(AbortKind::Panic, format_args!("boot information is malformed"));
-    };
-    if boot.header.abi_version != abi::ABI_VERSION {
-        doorbell::abort(
-            AbortKind::Panic,
-            format_args!("guest speaks ABI {}, host {}", abi::ABI_VERSION, boot.header.abi_version),
-        );
+    let mut program = engine::load();
+    let mut boot_bytes = wait(&mut program);
+    let calls = Calls::new(Doorbell);
+    loop {
+        let bytes = boot::read(boot_bytes);
+        let Some(boot) = BootInfo::decode(&bytes) else {
+            boot::malformed(format_args!("a record or the header is cut short"));
+        };
+        let status = engine::call(&mut program, &boot, &calls);
+        boot_bytes = doorbell::exit(status);
     }
-    exit(engine::run(&boot))
 }
 
-/// Ends the task with `status`.
-fn exit(status: i32) -> ! {
-    doorbell::last_call(&Request::Exit { status })
+/// Says that the program is ready until there is boot information, whose bytes it returns. Whatever
+/// micro-VM this is then, it was made from the state of the last call in here.
+fn wait(program: &mut Prepared) -> u64 {
+    resume::detect();
+    heap::begin_run();
+    let mut readiness = Readiness::Linked;
+    loop {
+        match doorbell::ready(readiness) {
+            0 if program.instantiate() => readiness = Readiness::Instantiated,
+            // Why it was not possible is told if it is not possible with boot information either.
+            0 => doorbell::forget_declined_memory(),
+            boot_bytes => return boot_bytes,
+        }
+    }
 }
 
 /// An address or size of the contract as Rust's own: both have 64 bits in this image.

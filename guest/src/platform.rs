@@ -13,12 +13,12 @@ use abi::layout::{ExceptionRecord, LARGE_PAGE, MAP_AREA, PAGE};
 use abi::{Access, Errno};
 
 use crate::doorbell;
-use crate::heap::HEAP;
+use crate::heap::HEAPS;
 use crate::single::Single;
 use crate::word;
 
 /// Guest-virtual addresses for Wasmtime's mappings.
-const MAPPINGS: Range<u64> = HEAP.end..MAP_AREA.end;
+const MAPPINGS: Range<u64> = HEAPS.end..MAP_AREA.end;
 
 /// Vector of a page fault (SDM vol. 3, table 6-1).
 const PAGE_FAULT: u64 = 14;

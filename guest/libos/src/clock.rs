@@ -26,8 +26,19 @@ pub(crate) struct Clock {
 impl Clock {
     /// A clock on a TSC of `tsc_khz`; 0 asks the host at every reading.
     pub(crate) fn new(calls: Calls, tsc_khz: u64) -> Self {
-        let sample = ClockSample { realtime_ns: 0, monotonic_ns: 0 };
-        Self { calls, tsc_khz, sample, sampled_at_tsc: 0, latest_monotonic_ns: 0 }
+        Self {
+            calls,
+            tsc_khz,
+            sample: ClockSample::default(),
+            sampled_at_tsc: 0,
+            latest_monotonic_ns: 0,
+        }
+    }
+
+    /// Goes on after a pause, on a TSC of `tsc_khz`: the next reading takes a new sample.
+    pub(crate) fn restart(&mut self, tsc_khz: u64) {
+        self.tsc_khz = tsc_khz;
+        self.sample = ClockSample::default();
     }
 
     /// Nanoseconds since some moment before the start.

@@ -9,51 +9,45 @@ mod wave;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt::Display;
 
 use abi::boot::BootInfo;
 use wasm_wave::untyped::UntypedFuncCall;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{self, Component};
-use wasmtime::{Error, ExternType, Instance, Module, Result, Store, Val, ValType};
+use wasmtime::{Error, ExternType, FuncType, Instance, Module, Result, Store, Val, ValType};
 
+use crate::process::Process;
 use crate::{p1, p2};
 
-/// A call of a component's function, ready to be made.
-pub(crate) struct ComponentCall {
+/// A component's function that was called: the next call is mostly of the same.
+pub(crate) struct ComponentFunction {
+    /// As the call named it.
+    interface: Option<String>,
+    name: String,
     function: component::Func,
-    params: Vec<component::Val>,
+    params: Vec<wasm_wave::value::Type>,
     results: Vec<wasm_wave::value::Type>,
 }
 
-impl ComponentCall {
-    /// Finds the function and reads the arguments.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the text; there is no such function, and which there are; a type that has no
-    /// text form.
-    pub(crate) fn find(
+impl ComponentFunction {
+    /// Finds the function that `interface`, if the call says one, and `name` mean.
+    fn find(
         store: &mut Store<p2::Wasi>,
         component: &Component,
         instance: &component::Instance,
-        boot: &BootInfo<'_>,
+        interface: Option<&str>,
+        name: &str,
     ) -> Result<Self> {
-        let text = String::from_utf8_lossy(boot.invoke);
-        let (interface, call) = match text.split_once('#') {
-            Some((interface, call)) => (Some(interface), call),
-            None => (None, text.as_ref()),
-        };
-        let call = UntypedFuncCall::parse(call)
-            .map_err(|error| Error::msg(format!("invoke {text:?}: {error}")))?;
         let exports = functions(component);
         let matching: Vec<&Exported> = exports
             .iter()
-            .filter(|export| export.function == call.name())
+            .filter(|export| export.function == name)
             .filter(|export| interface.is_none() || interface == export.interface.as_deref())
             .collect();
         let [export] = matching.as_slice() else {
             let why = if matching.is_empty() { "there is no such function" } else { "say which" };
-            return Err(Error::msg(format!("invoke {text:?}: {why}; {}", list(&exports))));
+            return Err(Error::msg(format!("{why}; {}", list(&exports))));
         };
         let parent = match &export.interface {
             Some(interface) => {
@@ -69,11 +63,55 @@ impl ComponentCall {
         let ty = function.ty(&*store);
         let params = ty.params().map(|(_, ty)| wave::type_of(&ty)).collect::<Result<Vec<_>>>()?;
         let results = ty.results().map(|ty| wave::type_of(&ty)).collect::<Result<Vec<_>>>()?;
+        let interface = interface.map(String::from);
+        Ok(Self { interface, name: String::from(name), function, params, results })
+    }
+
+    fn is(&self, interface: Option<&str>, name: &str) -> bool {
+        self.interface.as_deref() == interface && self.name == name
+    }
+}
+
+/// A call of a component's function, ready to be made.
+pub(crate) struct ComponentCall<'a> {
+    function: &'a ComponentFunction,
+    params: Vec<component::Val>,
+}
+
+impl<'a> ComponentCall<'a> {
+    /// Reads what the boot information says. The function is looked up if it is not the `last` one, and
+    /// is the last one then.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the text; there is no such function, and which there are; a type that has no
+    /// text form.
+    pub(crate) fn read(
+        last: &'a mut Option<ComponentFunction>,
+        store: &mut Store<p2::Wasi>,
+        component: &Component,
+        instance: &component::Instance,
+        boot: &BootInfo<'_>,
+    ) -> Result<Self> {
+        let text = String::from_utf8_lossy(boot.invoke);
+        let wrong = |error: &dyn Display| Error::msg(format!("invoke {text:?}: {error}"));
+        let (interface, call) = match text.split_once('#') {
+            Some((interface, call)) => (Some(interface), call),
+            None => (None, text.as_ref()),
+        };
+        let call = UntypedFuncCall::parse(call).map_err(|error| wrong(&error))?;
+        let name = call.name();
+        let function = match last.take_if(|last| last.is(interface, name)) {
+            Some(function) => function,
+            None => ComponentFunction::find(store, component, instance, interface, name)
+                .map_err(|error| wrong(&error))?,
+        };
+        let function = last.insert(function);
         let params = call
-            .to_wasm_params::<wasm_wave::value::Value>(&params)
-            .map_err(|error| Error::msg(format!("invoke {text:?}: {error}")))?;
+            .to_wasm_params::<wasm_wave::value::Value>(&function.params)
+            .map_err(|error| wrong(&error))?;
         let params = params.iter().map(wave::val).collect::<Result<Vec<_>>>()?;
-        Ok(Self { function, params, results })
+        Ok(Self { function, params })
     }
 
     /// Makes the call and prints the result on a line of standard output.
@@ -82,16 +120,17 @@ impl ComponentCall {
     ///
     /// What ended the function; standard output takes nothing.
     pub(crate) fn call(self, store: &mut Store<p2::Wasi>) -> Result<()> {
+        let Self { function, params } = self;
         let mut results = Vec::new();
-        results.resize(self.results.len(), component::Val::Bool(false));
-        self.function.call(&mut *store, &self.params, &mut results)?;
+        results.resize(function.results.len(), component::Val::Bool(false));
+        function.function.call(&mut *store, &params, &mut results)?;
         let mut text = String::new();
-        for (result, ty) in results.iter().zip(&self.results) {
+        for (result, ty) in results.iter().zip(&function.results) {
             text += &wasm_wave::to_string(&wave::value(result, ty)?)
                 .map_err(|error| Error::msg(format!("print the result: {error}")))?;
             text.push('\n');
         }
-        print(store.data_mut().process.print(&text))
+        print(store.data_mut().process.get()?, &text)
     }
 }
 
@@ -144,6 +183,33 @@ fn exported(names: &[String]) -> String {
     format!("it exports {}", names.join(", "))
 }
 
+/// A core module's function that was called: the next call is mostly of the same.
+pub(crate) struct ModuleFunction {
+    name: String,
+    function: wasmtime::Func,
+    ty: FuncType,
+}
+
+impl ModuleFunction {
+    fn find(
+        store: &mut Store<p1::Wasi>,
+        module: &Module,
+        instance: &Instance,
+        name: &str,
+    ) -> Result<Self> {
+        let Some(function) = instance.get_func(&mut *store, name) else {
+            let names: Vec<String> = module
+                .exports()
+                .filter(|export| matches!(export.ty(), ExternType::Func(_)))
+                .map(|export| export.name().to_string())
+                .collect();
+            return Err(Error::msg(format!("there is no such function; {}", exported(&names))));
+        };
+        let ty = function.ty(&*store);
+        Ok(Self { name: String::from(name), function, ty })
+    }
+}
+
 /// A call of a core module's function, ready to be made.
 pub(crate) struct ModuleCall {
     function: wasmtime::Func,
@@ -152,60 +218,50 @@ pub(crate) struct ModuleCall {
 }
 
 impl ModuleCall {
-    /// Finds the function and reads the arguments.
+    /// Reads what the boot information says. The function is looked up if it is not the `last` one, and
+    /// is the last one then.
     ///
     /// # Errors
     ///
     /// There is no such function, and which there are; the arguments do not fit its parameters.
-    pub(crate) fn find(
+    pub(crate) fn read(
+        last: &mut Option<ModuleFunction>,
         store: &mut Store<p1::Wasi>,
         module: &Module,
         instance: &Instance,
         boot: &BootInfo<'_>,
     ) -> Result<Self> {
         let name = String::from_utf8_lossy(boot.invoke);
-        let Some(function) = instance.get_func(&mut *store, &name) else {
-            let names: Vec<String> = module
-                .exports()
-                .filter(|export| matches!(export.ty(), ExternType::Func(_)))
-                .map(|export| export.name().to_string())
-                .collect();
-            let exported = exported(&names);
-            return Err(Error::msg(format!(
-                "invoke {name:?}: there is no such function; {exported}"
-            )));
+        let wrong = |error: &dyn Display| Error::msg(format!("invoke {name:?}: {error}"));
+        let found = match last.take_if(|last| last.name == name) {
+            Some(found) => found,
+            None => ModuleFunction::find(store, module, instance, &name)
+                .map_err(|error| wrong(&error))?,
         };
-        let ty = function.ty(&*store);
+        let ModuleFunction { function, ty, .. } = last.insert(found);
         let args = boot.args.get(1..).unwrap_or_default();
         if args.len() != ty.params().len() {
-            return Err(Error::msg(format!(
-                "invoke {name:?}: it takes {} arguments, not {}",
-                ty.params().len(),
-                args.len()
-            )));
+            let (takes, given) = (ty.params().len(), args.len());
+            return Err(wrong(&format_args!("it takes {takes} arguments, not {given}")));
         }
         let params = ty
             .params()
             .zip(args)
             .map(|(ty, arg)| {
                 let arg = String::from_utf8_lossy(arg);
-                number(&ty, &arg).ok_or_else(|| {
-                    Error::msg(format!("invoke {name:?}: {arg:?} is no number of type {ty}"))
-                })
+                number(&ty, &arg)
+                    .ok_or_else(|| wrong(&format_args!("{arg:?} is no number of type {ty}")))
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { function, params, results: ty.results().len() })
+        Ok(Self { function: *function, params, results: ty.results().len() })
     }
 
-    /// Initializes a reactor, makes the call and prints each result on a line of standard output.
+    /// Makes the call and prints each result on a line of standard output.
     ///
     /// # Errors
     ///
     /// What ended the function; a result that is no number; standard output takes nothing.
-    pub(crate) fn call(self, store: &mut Store<p1::Wasi>, instance: &Instance) -> Result<()> {
-        if let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut *store, "_initialize") {
-            initialize.call(&mut *store, ())?;
-        }
+    pub(crate) fn call(self, store: &mut Store<p1::Wasi>) -> Result<()> {
         let mut results = Vec::new();
         results.resize(self.results, Val::I32(0));
         self.function.call(&mut *store, &self.params, &mut results)?;
@@ -221,7 +277,7 @@ impl ModuleCall {
             };
             text.push('\n');
         }
-        print(store.data_mut().process.print(&text))
+        print(store.data_mut().process.get()?, &text)
     }
 }
 
@@ -242,6 +298,9 @@ fn number(ty: &ValType, text: &str) -> Option<Val> {
     }
 }
 
-fn print(result: core::result::Result<(), abi::Errno>) -> Result<()> {
-    result.map_err(|errno| Error::msg(format!("print the result: the host answered {errno:?}")))
+/// Prints results, if there are any.
+fn print(process: &mut Process, text: &str) -> Result<()> {
+    process
+        .print(text)
+        .map_err(|errno| Error::msg(format!("print the result: the host answered {errno:?}")))
 }

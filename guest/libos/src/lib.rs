@@ -31,4 +31,4 @@ mod run;
 mod stream;
 
 pub use call::{Calls, HostCall};
-pub use run::{Program, run};
+pub use run::{Prepared, Program};

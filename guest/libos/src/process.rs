@@ -34,6 +34,46 @@ pub struct Process {
     pub(crate) random: Random,
 }
 
+/// The process of a program, from the moment on at which its boot information says whose it is.
+///
+/// Invariant: an instance may exist before, and what it is then may be kept and used for anybody. So
+/// whatever comes of a grant, of the seed or of a clock is reached by way of the process alone, and a
+/// call that wants it earlier fails with [`NotGranted`].
+#[derive(Default)]
+pub struct Granted(Option<Process>);
+
+impl Granted {
+    /// Gives what the boot information says: a process that uses `calls`, or another call for the one
+    /// that is there.
+    pub(crate) fn grant(&mut self, boot: &BootInfo<'_>, calls: &Calls) {
+        match &mut self.0 {
+            Some(process) => process.renew(boot),
+            None => self.0 = Some(Process::new(calls.clone(), boot)),
+        }
+    }
+
+    /// The process.
+    ///
+    /// # Errors
+    ///
+    /// There is no boot information yet.
+    pub(crate) fn get(&mut self) -> Result<&mut Process, NotGranted> {
+        self.0.as_mut().ok_or(NotGranted)
+    }
+}
+
+/// A program called WASI for something that only the boot information grants, before there was one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotGranted;
+
+impl fmt::Display for NotGranted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WASI was called before there was boot information")
+    }
+}
+
+impl core::error::Error for NotGranted {}
+
 /// The program asked to end with this status. Travels as the error of the call that asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exited(pub i32);
@@ -51,12 +91,11 @@ impl Process {
     ///
     /// Arguments and variables that are not UTF-8 arrive with U+FFFD in place of what is not: WASI knows
     /// only Unicode strings.
-    pub(crate) fn new(calls: Calls, boot: &BootInfo<'_>) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    fn new(calls: Calls, boot: &BootInfo<'_>) -> Self {
         Self {
             args: boot.args.iter().map(|arg| text(arg)).collect(),
             env: boot.env.iter().map(|entry| text(entry)).collect(),
-            cwd: (!boot.cwd.is_empty()).then(|| text(boot.cwd)),
+            cwd: cwd(boot),
             preopens: boot
                 .preopens
                 .iter()
@@ -72,6 +111,21 @@ impl Process {
             random: Random::new(boot.header.seed),
             calls,
         }
+    }
+
+    /// Takes the boot information of another call for the same process.
+    ///
+    /// Handles stay what they are, those of directories too: the instance has asked for them, and will
+    /// not ask again. Everything else is that of the new call. Time may have stood still in between, and
+    /// the data area holds something else.
+    fn renew(&mut self, boot: &BootInfo<'_>) {
+        renew(&mut self.args, &boot.args);
+        renew(&mut self.env, &boot.env);
+        self.cwd = cwd(boot);
+        self.terminals = boot.header.flags;
+        self.ahead = ReadAhead::default();
+        self.clock.restart(boot.header.tsc_khz);
+        self.random = Random::new(boot.header.seed);
     }
 
     /// The way to the host.
@@ -105,5 +159,21 @@ impl Process {
     /// Writes a result to the program's standard output.
     pub(crate) fn print(&mut self, text: &str) -> Result<(), abi::Errno> {
         self.outputs.write_through(&self.stdout, text.as_bytes())
+    }
+}
+
+/// Text of the boot information, with U+FFFD in place of what is not UTF-8.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn cwd(boot: &BootInfo<'_>) -> Option<String> {
+    (!boot.cwd.is_empty()).then(|| text(boot.cwd))
+}
+
+/// Makes `texts` those of `bytes`. From call to call they are mostly the same.
+fn renew(texts: &mut Vec<String>, bytes: &[&[u8]]) {
+    if !texts.iter().map(String::as_bytes).eq(bytes.iter().copied()) {
+        *texts = bytes.iter().map(|bytes| text(bytes)).collect();
     }
 }

@@ -1,20 +1,34 @@
-//! Runs a compiled program: links it, starts it, and says with which status it ended.
+//! Runs a compiled program: links it, instantiates it, calls it, and says with which status it ended.
 //!
 //! A component runs by `wasi:cli/run`, a core module by `_start`; either by an exported function where
 //! the boot information names one.
+//!
+//! # Before the boot information
+//!
+//! A program is linked, and instantiated where that goes, before it is known for whom: the state of
+//! [`Prepared`] may be kept and used for any number of micro-VMs. Invariant: nothing of a tenant, no
+//! entropy and no time is in it. It holds because there is no [`Process`] then and no [`Calls`] to make a
+//! host call by; a start function that wants anything of them traps, and the whole instance is given up.
+//!
+//! # After a call
+//!
+//! What is called by name leaves its instance for the next call. What traps or exits does not: WebAssembly
+//! forbids to enter a component again whose call did not return, and the stack and locks of a core module
+//! are in no known state. A command does not either: its instance is for one call of `_start` or `run`, and
+//! the toolchains' startup code traps on a second. The call after that gets a new instance.
+
+mod component;
+mod module;
 
 use alloc::string::{String, ToString};
-use core::fmt::Write;
+use core::fmt::{self, Write};
 
 use abi::boot::BootInfo;
-use wasmtime::component::{self, Component};
-use wasmtime::{Engine, Error, Linker, Module, Result, Store, Trap, WasmBacktrace};
+use wasmtime::component::Component;
+use wasmtime::{Engine, Error, Module, Result, Trap, WasmBacktrace};
 
 use crate::call::Calls;
-use crate::invoke;
-use crate::p2::bindings::Command;
 use crate::process::{Exited, Process};
-use crate::{p1, p2};
 
 /// Exit status of a program that trapped: 128 + SIGABRT, as a native program that aborts.
 const TRAP_STATUS: i32 = 134;
@@ -28,53 +42,57 @@ pub enum Program {
     Module(Module),
 }
 
-/// Runs `program` with what `boot` grants, and returns its exit status.
-///
-/// A trap is told on the program's standard error; its status is 134.
-///
-/// # Errors
-///
-/// Why the program cannot run here: an import that is not provided, nothing to run, no memory to start.
-pub fn run(engine: &Engine, program: &Program, boot: &BootInfo<'_>, calls: Calls) -> Result<i32> {
-    let name = String::from_utf8_lossy(boot.program_name).into_owned();
-    let process = Process::new(calls, boot);
-    match program {
-        Program::Component(component) => {
-            let mut linker = component::Linker::new(engine);
-            p2::add_to_linker(&mut linker)?;
-            let before = linker.instantiate_pre(component)?;
-            let mut store = Store::new(engine, p2::Wasi::new(process));
-            let outcome = match before.instantiate(&mut store) {
-                Err(error) => Err(started(error)?),
-                Ok(instance) if boot.invoke.is_empty() => {
-                    let command = Command::new(&mut store, &instance)?;
-                    let ended = command.wasi_cli_run().call_run(&mut store);
-                    ended.map(|result| i32::from(result.is_err()))
-                }
-                Ok(instance) => {
-                    let call = invoke::ComponentCall::find(&mut store, component, &instance, boot)?;
-                    call.call(&mut store).map(|()| 0)
-                }
-            };
-            Ok(status(&mut store.data_mut().process, &name, outcome))
+/// A program that is linked, with its instance as soon as it has one.
+pub struct Prepared(Kind);
+
+enum Kind {
+    Component(component::Prepared),
+    Module(module::Prepared),
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prepared")
+    }
+}
+
+impl Prepared {
+    /// Links `program`.
+    ///
+    /// # Errors
+    ///
+    /// An import is not provided.
+    pub fn link(engine: &Engine, program: &Program) -> Result<Self> {
+        Ok(Self(match program {
+            Program::Component(component) => {
+                Kind::Component(component::Prepared::link(engine, component)?)
+            }
+            Program::Module(module) => Kind::Module(module::Prepared::link(engine, module)?),
+        }))
+    }
+
+    /// Instantiates the program, unless its start functions want anything of the world, trap, or find no
+    /// memory: then nothing remains of the attempt, and [`call`](Self::call) makes another. Returns
+    /// whether there is an instance.
+    pub fn instantiate(&mut self) -> bool {
+        match &mut self.0 {
+            Kind::Component(prepared) => prepared.instantiate(),
+            Kind::Module(prepared) => prepared.instantiate(),
         }
-        Program::Module(module) => {
-            let mut linker = Linker::new(engine);
-            p1::add_to_linker(&mut linker)?;
-            let before = linker.instantiate_pre(module)?;
-            let mut store = Store::new(engine, p1::Wasi::new(process));
-            let outcome = match before.instantiate(&mut store) {
-                Err(error) => Err(started(error)?),
-                Ok(instance) if boot.invoke.is_empty() => {
-                    let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
-                    start.call(&mut store, ()).map(|()| 0)
-                }
-                Ok(instance) => {
-                    let call = invoke::ModuleCall::find(&mut store, module, &instance, boot)?;
-                    call.call(&mut store, &instance).map(|()| 0)
-                }
-            };
-            Ok(status(&mut store.data_mut().process, &name, outcome))
+    }
+
+    /// Calls the program with what `boot` grants, and returns its exit status. Another call goes to the
+    /// same instance where that can be entered again; `calls` are those of the first then.
+    ///
+    /// A trap is told on the program's standard error; its status is 134.
+    ///
+    /// # Errors
+    ///
+    /// Why the program cannot run here: nothing to run, no memory to start.
+    pub fn call(&mut self, boot: &BootInfo<'_>, calls: &Calls) -> Result<i32> {
+        match &mut self.0 {
+            Kind::Component(prepared) => prepared.call(boot, calls),
+            Kind::Module(prepared) => prepared.call(boot, calls),
         }
     }
 }
@@ -86,13 +104,13 @@ fn started(error: Error) -> Result<Error> {
 }
 
 /// The status of a program that ran, after its output is delivered.
-fn status(process: &mut Process, name: &str, outcome: Result<i32>) -> i32 {
+fn status(process: &mut Process, boot: &BootInfo<'_>, outcome: Result<i32>) -> i32 {
     let status = match outcome {
         Ok(status) => status,
         Err(error) => match error.downcast_ref::<Exited>() {
             Some(Exited(status)) => *status,
             None => {
-                process.tell(&report(name, &error));
+                process.tell(&report(&String::from_utf8_lossy(boot.program_name), &error));
                 TRAP_STATUS
             }
         },

@@ -3,7 +3,7 @@
 use abi::layout::CALL_DATA_BYTES;
 use abi::{Advice, FileKind, Request, Stat};
 
-use super::Wasi;
+use super::View;
 use super::errno::{Answer, Errno, Failure};
 use super::fds::Fd;
 use super::memory::{Buffers, Memory};
@@ -92,7 +92,7 @@ pub(super) fn filestat(stat: &Stat) -> [u8; 64] {
 }
 
 pub(super) fn fd_advise(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     _: &mut Memory<'_>,
     fd: u32,
     offset: u64,
@@ -112,7 +112,7 @@ pub(super) fn fd_advise(
 }
 
 pub(super) fn fd_allocate(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     _: &mut Memory<'_>,
     fd: u32,
     offset: u64,
@@ -121,19 +121,24 @@ pub(super) fn fd_allocate(
     Ok(wasi.fds.get(fd)?.file()?.allocate(offset, len)?)
 }
 
-pub(super) fn fd_close(wasi: &mut Wasi, _: &mut Memory<'_>, fd: u32) -> Answer {
+pub(super) fn fd_close(wasi: &mut View<'_>, _: &mut Memory<'_>, fd: u32) -> Answer {
     wasi.fds.close(fd)
 }
 
-pub(super) fn fd_datasync(wasi: &mut Wasi, _: &mut Memory<'_>, fd: u32) -> Answer {
+pub(super) fn fd_datasync(wasi: &mut View<'_>, _: &mut Memory<'_>, fd: u32) -> Answer {
     Ok(wasi.fds.get(fd)?.opened()?.sync(true)?)
 }
 
-pub(super) fn fd_sync(wasi: &mut Wasi, _: &mut Memory<'_>, fd: u32) -> Answer {
+pub(super) fn fd_sync(wasi: &mut View<'_>, _: &mut Memory<'_>, fd: u32) -> Answer {
     Ok(wasi.fds.get(fd)?.opened()?.sync(false)?)
 }
 
-pub(super) fn fd_fdstat_get(wasi: &mut Wasi, memory: &mut Memory<'_>, fd: u32, at: u32) -> Answer {
+pub(super) fn fd_fdstat_get(
+    wasi: &mut View<'_>,
+    memory: &mut Memory<'_>,
+    fd: u32,
+    at: u32,
+) -> Answer {
     let fd = wasi.fds.get(fd)?;
     let opened = fd.descriptor.rights();
     let flags = [
@@ -184,7 +189,7 @@ fn rights_of(fd: &Fd, opened: Rights) -> (u64, u64) {
 
 /// The flags that make writes wait for the medium were given at opening and stay.
 pub(super) fn fd_fdstat_set_flags(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     _: &mut Memory<'_>,
     fd: u32,
     flags: u32,
@@ -203,7 +208,7 @@ pub(super) fn fd_fdstat_set_flags(
 
 /// Rights are those of opening. Other runtimes have given the function up too.
 pub(super) fn fd_fdstat_set_rights(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     _: &mut Memory<'_>,
     fd: u32,
     _base: u64,
@@ -214,7 +219,7 @@ pub(super) fn fd_fdstat_set_rights(
 }
 
 pub(super) fn fd_filestat_get(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     at: u32,
@@ -224,7 +229,7 @@ pub(super) fn fd_filestat_get(
 }
 
 pub(super) fn fd_filestat_set_size(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     _: &mut Memory<'_>,
     fd: u32,
     size: u64,
@@ -233,7 +238,7 @@ pub(super) fn fd_filestat_set_size(
 }
 
 pub(super) fn fd_filestat_set_times(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     _: &mut Memory<'_>,
     fd: u32,
     atime: u64,
@@ -244,7 +249,12 @@ pub(super) fn fd_filestat_set_times(
     Ok(wasi.fds.get(fd)?.opened()?.set_times(atime, mtime)?)
 }
 
-pub(super) fn fd_prestat_get(wasi: &mut Wasi, memory: &mut Memory<'_>, fd: u32, at: u32) -> Answer {
+pub(super) fn fd_prestat_get(
+    wasi: &mut View<'_>,
+    memory: &mut Memory<'_>,
+    fd: u32,
+    at: u32,
+) -> Answer {
     let path = wasi.fds.get(fd)?.preopen.as_ref().ok_or(Failure::from(Errno::BadFd))?;
     // The tag of a directory is 0; the length lies behind it, aligned to 4 bytes.
     memory.write_u32(at, 0)?;
@@ -252,7 +262,7 @@ pub(super) fn fd_prestat_get(wasi: &mut Wasi, memory: &mut Memory<'_>, fd: u32, 
 }
 
 pub(super) fn fd_prestat_dir_name(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     path: u32,
@@ -266,12 +276,12 @@ pub(super) fn fd_prestat_dir_name(
     Ok(())
 }
 
-pub(super) fn fd_renumber(wasi: &mut Wasi, _: &mut Memory<'_>, from: u32, to: u32) -> Answer {
+pub(super) fn fd_renumber(wasi: &mut View<'_>, _: &mut Memory<'_>, from: u32, to: u32) -> Answer {
     wasi.fds.renumber(from, to)
 }
 
 pub(super) fn fd_seek(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     offset: i64,
@@ -293,7 +303,12 @@ pub(super) fn fd_seek(
     Ok(())
 }
 
-pub(super) fn fd_tell(wasi: &mut Wasi, memory: &mut Memory<'_>, fd: u32, position: u32) -> Answer {
+pub(super) fn fd_tell(
+    wasi: &mut View<'_>,
+    memory: &mut Memory<'_>,
+    fd: u32,
+    position: u32,
+) -> Answer {
     let fd = wasi.fds.get(fd)?;
     fd.check_seekable()?;
     memory.write_u64(position, fd.position)
@@ -380,7 +395,7 @@ fn write(
 }
 
 pub(super) fn fd_read(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     buffers: u32,
@@ -401,7 +416,7 @@ pub(super) fn fd_read(
 }
 
 pub(super) fn fd_pread(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     buffers: u32,
@@ -418,7 +433,7 @@ pub(super) fn fd_pread(
 }
 
 pub(super) fn fd_write(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     buffers: u32,
@@ -453,7 +468,7 @@ pub(super) fn fd_write(
 
 /// On a descriptor that appends, the offset means nothing: so it is on Linux (pwrite(2), "Bugs").
 pub(super) fn fd_pwrite(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     buffers: u32,

@@ -17,24 +17,37 @@ use wasmtime::{Caller, Error, Extern, Linker, Result};
 use self::errno::{Answer, Failure};
 use self::fds::Fds;
 use self::memory::Memory;
-use crate::process::{Exited, Process};
+use crate::process::{Exited, Granted, NotGranted, Process};
 
 /// Name of the module that programs import from.
 pub const MODULE: &str = "wasi_snapshot_preview1";
 
 /// What a core module sees of WASI: the data of its store.
 pub struct Wasi {
-    pub(crate) process: Process,
-    fds: Fds,
+    pub(crate) process: Granted,
+    /// None as long as the process is not granted.
+    fds: Option<Fds>,
     /// The memory that the program exports, once it is known.
     memory: Option<wasmtime::Memory>,
 }
 
 impl Wasi {
-    pub(crate) fn new(process: Process) -> Self {
-        let fds = Fds::new(&process);
-        Self { process, fds, memory: None }
+    pub(crate) fn new(process: Granted) -> Self {
+        Self { process, fds: None, memory: None }
     }
+
+    /// What the functions work on.
+    fn granted(&mut self) -> Result<View<'_>, NotGranted> {
+        let process = self.process.get()?;
+        let fds = self.fds.get_or_insert_with(|| Fds::new(process));
+        Ok(View { process, fds })
+    }
+}
+
+/// A granted process and its file descriptors, for one call.
+struct View<'a> {
+    process: &'a mut Process,
+    fds: &'a mut Fds,
 }
 
 /// Defines functions that take the program's memory and answer with an error number.
@@ -46,7 +59,7 @@ macro_rules! functions {
             |mut caller: Caller<'_, Wasi>, $($arg: $type),*| {
                 let memory = memory(&mut caller)?;
                 let (bytes, wasi) = memory.data_and_store_mut(&mut caller);
-                number($place::$name(wasi, &mut Memory::new(bytes), $($arg),*))
+                number($place::$name(&mut wasi.granted()?, &mut Memory::new(bytes), $($arg),*))
             },
         )?;)*
     };

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use abi::FileKind;
 
-use super::Wasi;
+use super::View;
 use super::errno::{Answer, Errno};
 use super::fds::Fd;
 use super::files::{fdflags, filestat, filetype, new_times, rights};
@@ -34,7 +34,7 @@ fn follows(lookup: u32) -> Answer<bool> {
 /// Fills the buffer with entries from `cookie` on. The last one may be cut short by the buffer's end;
 /// the program asks for it again by the cookie of the one before.
 pub(super) fn fd_readdir(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     at: u32,
@@ -110,7 +110,7 @@ impl Listed {
 }
 
 pub(super) fn path_create_directory(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     path: u32,
@@ -120,7 +120,7 @@ pub(super) fn path_create_directory(
 }
 
 pub(super) fn path_filestat_get(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     lookup: u32,
@@ -135,7 +135,7 @@ pub(super) fn path_filestat_get(
 
 #[expect(clippy::too_many_arguments, reason = "the interface's")]
 pub(super) fn path_filestat_set_times(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     lookup: u32,
@@ -152,7 +152,7 @@ pub(super) fn path_filestat_set_times(
 
 #[expect(clippy::too_many_arguments, reason = "the interface's")]
 pub(super) fn path_link(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     lookup: u32,
@@ -169,7 +169,7 @@ pub(super) fn path_link(
 
 #[expect(clippy::too_many_arguments, reason = "the interface's")]
 pub(super) fn path_open(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     lookup: u32,
@@ -218,7 +218,7 @@ pub(super) fn path_open(
 /// What does not fit is cut off.
 #[expect(clippy::too_many_arguments, reason = "the interface's")]
 pub(super) fn path_readlink(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     path: u32,
@@ -235,7 +235,7 @@ pub(super) fn path_readlink(
 }
 
 pub(super) fn path_remove_directory(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     path: u32,
@@ -246,7 +246,7 @@ pub(super) fn path_remove_directory(
 
 #[expect(clippy::too_many_arguments, reason = "the interface's")]
 pub(super) fn path_rename(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     path: u32,
@@ -261,7 +261,7 @@ pub(super) fn path_rename(
 }
 
 pub(super) fn path_symlink(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     target: u32,
     target_len: u32,
@@ -274,7 +274,7 @@ pub(super) fn path_symlink(
 }
 
 pub(super) fn path_unlink_file(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     fd: u32,
     path: u32,

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use abi::poll_events;
 
-use super::Wasi;
+use super::View;
 use super::errno::{Answer, Errno, Failure};
 use super::memory::Memory;
 use super::surroundings::{MONOTONIC, REALTIME, length};
@@ -33,7 +33,7 @@ struct Subscription {
 /// Waits until something has happened; a descriptor or clock that cannot be waited for is an event with
 /// an error.
 pub(super) fn poll_oneoff(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     subscriptions: u32,
     events: u32,
@@ -53,7 +53,7 @@ pub(super) fn poll_oneoff(
         .iter()
         .map(|subscription| *subscription.awaited.as_ref().unwrap_or(&Pollable::Ready))
         .collect();
-    let ready = readiness(&mut wasi.process, &pollables, true)?;
+    let ready = readiness(wasi.process, &pollables, true)?;
     let mut at = events;
     let mut written = 0;
     for (subscription, _) in subscriptions.iter().zip(ready).filter(|(_, ready)| *ready) {
@@ -64,7 +64,7 @@ pub(super) fn poll_oneoff(
     memory.write_u32(happened, length(written)?)
 }
 
-fn subscription(wasi: &mut Wasi, memory: &Memory<'_>, at: u32) -> Answer<Subscription> {
+fn subscription(wasi: &mut View<'_>, memory: &Memory<'_>, at: u32) -> Answer<Subscription> {
     // The caller has checked that a whole subscription lies there.
     let userdata = memory.read(at)?;
     let [kind] = memory.read(at + 8)?;
@@ -84,7 +84,7 @@ fn subscription(wasi: &mut Wasi, memory: &Memory<'_>, at: u32) -> Answer<Subscri
     }
 }
 
-fn deadline(wasi: &mut Wasi, id: u32, timeout: u64, absolute: bool) -> Answer<Pollable> {
+fn deadline(wasi: &mut View<'_>, id: u32, timeout: u64, absolute: bool) -> Answer<Pollable> {
     let clock = &mut wasi.process.clock;
     let remaining = match (id, absolute) {
         (MONOTONIC, true) => return Ok(Pollable::Deadline(timeout)),
@@ -95,7 +95,7 @@ fn deadline(wasi: &mut Wasi, id: u32, timeout: u64, absolute: bool) -> Answer<Po
     Ok(Pollable::Deadline(clock.monotonic_ns()?.saturating_add(remaining)))
 }
 
-fn descriptor(wasi: &Wasi, fd: u32, kind: u8) -> Answer<Pollable> {
+fn descriptor(wasi: &View<'_>, fd: u32, kind: u8) -> Answer<Pollable> {
     let fd = wasi.fds.get(fd)?;
     let (handle, events) = match kind {
         FD_READ => (fd.descriptor.readable()?, poll_events::READ),

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use rand_chacha::rand_core::Rng;
 
-use super::Wasi;
+use super::View;
 use super::errno::{Answer, Errno, Failure};
 use super::memory::Memory;
 use crate::process::Exited;
@@ -45,12 +45,17 @@ pub(super) fn length(len: usize) -> Answer<u32> {
     u32::try_from(len).map_err(|_| Failure::from(Errno::Overflow))
 }
 
-pub(super) fn args_get(wasi: &mut Wasi, memory: &mut Memory<'_>, argv: u32, text: u32) -> Answer {
+pub(super) fn args_get(
+    wasi: &mut View<'_>,
+    memory: &mut Memory<'_>,
+    argv: u32,
+    text: u32,
+) -> Answer {
     strings(memory, &wasi.process.args, argv, text)
 }
 
 pub(super) fn args_sizes_get(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     count: u32,
     bytes: u32,
@@ -59,7 +64,7 @@ pub(super) fn args_sizes_get(
 }
 
 pub(super) fn environ_get(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     environ: u32,
     text: u32,
@@ -68,7 +73,7 @@ pub(super) fn environ_get(
 }
 
 pub(super) fn environ_sizes_get(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     count: u32,
     bytes: u32,
@@ -79,7 +84,7 @@ pub(super) fn environ_sizes_get(
 /// The clocks have a resolution of one nanosecond. Those of CPU time do not exist here: a program
 /// cannot tell its own from that of the guest.
 pub(super) fn clock_res_get(
-    _: &mut Wasi,
+    _: &mut View<'_>,
     memory: &mut Memory<'_>,
     id: u32,
     resolution: u32,
@@ -92,7 +97,7 @@ pub(super) fn clock_res_get(
 
 /// `precision` is how far the answer may be off; it is never off by more than the clock's own error.
 pub(super) fn clock_time_get(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     memory: &mut Memory<'_>,
     id: u32,
     _precision: u64,
@@ -116,7 +121,7 @@ fn no_clock(id: u32) -> Failure {
 
 /// A signal has its default action, as for a process that handles none: it is ignored or ends the
 /// program. Nothing could continue a program that stopped.
-pub(super) fn proc_raise(_: &mut Wasi, _: &mut Memory<'_>, signal: u32) -> Answer {
+pub(super) fn proc_raise(_: &mut View<'_>, _: &mut Memory<'_>, signal: u32) -> Answer {
     const CHILD: u32 = 16;
     const CONTINUE: u32 = 17;
     const STOP: u32 = 18;
@@ -137,23 +142,28 @@ pub(super) fn proc_raise(_: &mut Wasi, _: &mut Memory<'_>, signal: u32) -> Answe
 }
 
 /// There is no other thread to yield to.
-pub(super) fn sched_yield(_: &mut Wasi, _: &mut Memory<'_>) -> Answer {
+pub(super) fn sched_yield(_: &mut View<'_>, _: &mut Memory<'_>) -> Answer {
     Ok(())
 }
 
-pub(super) fn random_get(wasi: &mut Wasi, memory: &mut Memory<'_>, at: u32, len: u32) -> Answer {
-    wasi.process.random.secure.fill_bytes(memory.bytes_mut(at, len)?);
+pub(super) fn random_get(
+    wasi: &mut View<'_>,
+    memory: &mut Memory<'_>,
+    at: u32,
+    len: u32,
+) -> Answer {
+    wasi.process.random.secure().fill_bytes(memory.bytes_mut(at, len)?);
     Ok(())
 }
 
 /// No descriptor is a socket.
-fn no_socket(wasi: &Wasi, fd: u32) -> Answer {
+fn no_socket(wasi: &View<'_>, fd: u32) -> Answer {
     wasi.fds.get(fd)?;
     Err(Errno::NotSocket.into())
 }
 
 pub(super) fn sock_accept(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     _: &mut Memory<'_>,
     fd: u32,
     _flags: u32,
@@ -164,7 +174,7 @@ pub(super) fn sock_accept(
 
 #[expect(clippy::too_many_arguments, reason = "the interface's")]
 pub(super) fn sock_recv(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     _: &mut Memory<'_>,
     fd: u32,
     _buffers: u32,
@@ -177,7 +187,7 @@ pub(super) fn sock_recv(
 }
 
 pub(super) fn sock_send(
-    wasi: &mut Wasi,
+    wasi: &mut View<'_>,
     _: &mut Memory<'_>,
     fd: u32,
     _buffers: u32,
@@ -188,6 +198,6 @@ pub(super) fn sock_send(
     no_socket(wasi, fd)
 }
 
-pub(super) fn sock_shutdown(wasi: &mut Wasi, _: &mut Memory<'_>, fd: u32, _how: u32) -> Answer {
+pub(super) fn sock_shutdown(wasi: &mut View<'_>, _: &mut Memory<'_>, fd: u32, _how: u32) -> Answer {
     no_socket(wasi, fd)
 }

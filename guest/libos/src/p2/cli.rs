@@ -30,15 +30,15 @@ impl environment::Host for Wasi {
             Some((key, value)) => (key.into(), value.into()),
             None => (entry.clone(), String::new()),
         };
-        Ok(self.process.env.iter().map(split).collect())
+        Ok(self.process.get()?.env.iter().map(split).collect())
     }
 
     fn get_arguments(&mut self) -> Result<Vec<String>> {
-        Ok(self.process.args.clone())
+        Ok(self.process.get()?.args.clone())
     }
 
     fn initial_cwd(&mut self) -> Result<Option<String>> {
-        Ok(self.process.cwd.clone())
+        Ok(self.process.get()?.cwd.clone())
     }
 }
 
@@ -54,21 +54,21 @@ impl exit::Host for Wasi {
 
 impl stdin::Host for Wasi {
     fn get_stdin(&mut self) -> Result<Resource<InputStream>> {
-        let stream = InputStream::of_pipe(Arc::clone(&self.process.stdin));
+        let stream = InputStream::of_pipe(Arc::clone(&self.process.get()?.stdin));
         self.hand_out(stream)
     }
 }
 
 impl stdout::Host for Wasi {
     fn get_stdout(&mut self) -> Result<Resource<OutputStream>> {
-        let stream = OutputStream::of_pipe(Arc::clone(&self.process.stdout));
+        let stream = OutputStream::of_pipe(Arc::clone(&self.process.get()?.stdout));
         self.hand_out(stream)
     }
 }
 
 impl stderr::Host for Wasi {
     fn get_stderr(&mut self) -> Result<Resource<OutputStream>> {
-        let stream = OutputStream::of_pipe(Arc::clone(&self.process.stderr));
+        let stream = OutputStream::of_pipe(Arc::clone(&self.process.get()?.stderr));
         self.hand_out(stream)
     }
 }
@@ -93,7 +93,7 @@ impl terminal_output::HostTerminalOutput for Wasi {
 
 impl terminal_stdin::Host for Wasi {
     fn get_terminal_stdin(&mut self) -> Result<Option<Resource<TerminalInput>>> {
-        Ok(match self.process.is_terminal(Handle::STDIN) {
+        Ok(match self.process.get()?.is_terminal(Handle::STDIN) {
             true => Some(self.table.push(TerminalInput)?),
             false => None,
         })
@@ -114,7 +114,7 @@ impl terminal_stderr::Host for Wasi {
 
 impl Wasi {
     fn terminal_output(&mut self, handle: Handle) -> Result<Option<Resource<TerminalOutput>>> {
-        Ok(match self.process.is_terminal(handle) {
+        Ok(match self.process.get()?.is_terminal(handle) {
             true => Some(self.table.push(TerminalOutput)?),
             false => None,
         })

@@ -26,7 +26,7 @@ pub(super) fn datetime(ns_since_epoch: u64) -> wall_clock::Datetime {
 
 impl monotonic_clock::Host for Wasi {
     fn now(&mut self) -> Result<u64> {
-        self.process.clock.monotonic_ns().map_err(host_failed)
+        self.process.get()?.clock.monotonic_ns().map_err(host_failed)
     }
 
     fn resolution(&mut self) -> Result<u64> {
@@ -45,7 +45,7 @@ impl monotonic_clock::Host for Wasi {
 
 impl wall_clock::Host for Wasi {
     fn now(&mut self) -> Result<wall_clock::Datetime> {
-        self.process.clock.realtime_ns().map(datetime).map_err(host_failed)
+        self.process.get()?.clock.realtime_ns().map(datetime).map_err(host_failed)
     }
 
     fn resolution(&mut self) -> Result<wall_clock::Datetime> {

@@ -19,6 +19,7 @@ use super::clocks::datetime;
 use super::streams::IoError;
 use crate::descriptor::{Descriptor, NS_PER_S, NewTime, OpenHow, Rights, identity};
 use crate::directory::DirectoryStream;
+use crate::process::NotGranted;
 use crate::stream::{CHUNK_BYTES, InputStream, OutputStream, read_file};
 
 /// How a filesystem operation ends without a result.
@@ -26,13 +27,19 @@ use crate::stream::{CHUNK_BYTES, InputStream, OutputStream, read_file};
 pub enum FsFailure {
     /// The host declined it.
     Declined(Errno),
-    /// The program used a resource that does not exist.
+    /// The program used a resource that does not exist, or called too early.
     Trap(Error),
 }
 
 impl From<Errno> for FsFailure {
     fn from(errno: Errno) -> Self {
         Self::Declined(errno)
+    }
+}
+
+impl From<NotGranted> for FsFailure {
+    fn from(error: NotGranted) -> Self {
+        Self::Trap(error.into())
     }
 }
 
@@ -188,7 +195,7 @@ impl types::Host for Wasi {
 
 impl preopens::Host for Wasi {
     fn get_directories(&mut self) -> Result<Vec<(Resource<Descriptor>, String)>> {
-        let preopens = self.process.preopens.clone();
+        let preopens = self.process.get()?.preopens.clone();
         preopens.into_iter().map(|(dir, path)| Ok((self.hand_out(dir)?, path))).collect()
     }
 }
@@ -283,7 +290,7 @@ impl types::HostDescriptor for Wasi {
         let descriptor = self.table.get(&fd)?;
         let handle = descriptor.readable()?;
         let bytes = match descriptor.is_seekable() {
-            true => read_file(&mut self.process.ahead, handle, offset, len)?,
+            true => read_file(&mut self.process.get()?.ahead, handle, offset, len)?,
             false => handle.calls().read(handle.get(), len.min(CHUNK_BYTES as u64), true)?,
         };
         let at_end = bytes.is_empty() && len != 0;

@@ -14,7 +14,7 @@ use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 
 use self::filesystem::FsFailure;
-use crate::process::Process;
+use crate::process::Granted;
 
 /// Most files, directories and streams that a component holds at once.
 ///
@@ -25,14 +25,14 @@ const OPEN_MAX: usize = 1 << 16;
 
 /// What a component sees of WASI: the data of its store.
 pub struct Wasi {
-    pub(crate) process: Process,
+    pub(crate) process: Granted,
     table: ResourceTable,
     /// Files, directories and streams in the table.
     open: usize,
 }
 
 impl Wasi {
-    pub(crate) fn new(process: Process) -> Self {
+    pub(crate) fn new(process: Granted) -> Self {
         Self { process, table: ResourceTable::new(), open: 0 }
     }
 

@@ -26,27 +26,27 @@ fn bytes(generator: &mut ChaCha20Rng, len: u64) -> Result<Vec<u8>> {
 
 impl random::Host for Wasi {
     fn get_random_bytes(&mut self, len: u64) -> Result<Vec<u8>> {
-        bytes(&mut self.process.random.secure, len)
+        bytes(self.process.get()?.random.secure(), len)
     }
 
     fn get_random_u64(&mut self) -> Result<u64> {
-        Ok(self.process.random.secure.next_u64())
+        Ok(self.process.get()?.random.secure().next_u64())
     }
 }
 
 impl insecure::Host for Wasi {
     fn get_insecure_random_bytes(&mut self, len: u64) -> Result<Vec<u8>> {
-        bytes(&mut self.process.random.insecure, len)
+        bytes(self.process.get()?.random.insecure(), len)
     }
 
     fn get_insecure_random_u64(&mut self) -> Result<u64> {
-        Ok(self.process.random.insecure.next_u64())
+        Ok(self.process.get()?.random.insecure().next_u64())
     }
 }
 
 impl insecure_seed::Host for Wasi {
     fn insecure_seed(&mut self) -> Result<(u64, u64)> {
-        let insecure = &mut self.process.random.insecure;
+        let insecure = self.process.get()?.random.insecure();
         Ok((insecure.next_u64(), insecure.next_u64()))
     }
 }

@@ -13,6 +13,7 @@ use wasmtime::{Error, Result};
 use super::Wasi;
 use super::bindings::wasi::io::{error, streams};
 use crate::poll::Pollable;
+use crate::process::NotGranted;
 use crate::stream::{CHUNK_BYTES, InputStream, OutputStream};
 
 /// wasi:io/error: why a stream operation failed.
@@ -26,7 +27,7 @@ pub enum StreamFailure {
     Closed,
     /// The host declined it.
     Failed(Errno),
-    /// The program broke a rule of the interface.
+    /// The program broke a rule of the interface, or called too early.
     Trap(Error),
 }
 
@@ -36,6 +37,12 @@ impl From<Errno> for StreamFailure {
             Errno::BrokenPipe | Errno::ConnectionReset => Self::Closed,
             errno => Self::Failed(errno),
         }
+    }
+}
+
+impl From<NotGranted> for StreamFailure {
+    fn from(error: NotGranted) -> Self {
+        Self::Trap(error.into())
     }
 }
 
@@ -50,7 +57,7 @@ type StreamResult<T> = Result<T, StreamFailure>;
 impl Wasi {
     fn write_checked(&mut self, stream: &Resource<OutputStream>, bytes: &[u8]) -> StreamResult<()> {
         let stream = self.table.get_mut(stream)?;
-        let outputs = &mut self.process.outputs;
+        let outputs = &mut self.process.get()?.outputs;
         if bytes.len() as u64 > stream.permit(outputs)? {
             return Err(StreamFailure::Trap(Error::msg(
                 "wasi:io/streams: write of more bytes than check-write permitted",
@@ -67,11 +74,11 @@ impl Wasi {
         wait: bool,
     ) -> StreamResult<Vec<u8>> {
         let stream = self.table.get_mut(stream)?;
-        stream.read(&mut self.process.ahead, len, wait)?.ok_or(StreamFailure::Closed)
+        stream.read(&mut self.process.get()?.ahead, len, wait)?.ok_or(StreamFailure::Closed)
     }
 
     fn drain_stream(&mut self, stream: &Resource<OutputStream>) -> StreamResult<()> {
-        Ok(self.table.get(stream)?.drain(&mut self.process.outputs)?)
+        Ok(self.table.get(stream)?.drain(&mut self.process.get()?.outputs)?)
     }
 
     fn write_zeroes_checked(
@@ -98,9 +105,9 @@ impl Wasi {
         if wait {
             self.drain_stream(output)?;
         }
-        let len = len.min(self.table.get(output)?.permit(&mut self.process.outputs)?);
+        let len = len.min(self.table.get(output)?.permit(&mut self.process.get()?.outputs)?);
         let bytes = self.read_stream(input, len, wait)?;
-        self.table.get_mut(output)?.write(&mut self.process.outputs, &bytes)?;
+        self.table.get_mut(output)?.write(&mut self.process.get()?.outputs, &bytes)?;
         Ok(bytes.len() as u64)
     }
 }
@@ -163,7 +170,7 @@ impl streams::HostInputStream for Wasi {
 
 impl streams::HostOutputStream for Wasi {
     fn check_write(&mut self, stream: Resource<OutputStream>) -> StreamResult<u64> {
-        Ok(self.table.get(&stream)?.permit(&mut self.process.outputs)?)
+        Ok(self.table.get(&stream)?.permit(&mut self.process.get()?.outputs)?)
     }
 
     fn write(&mut self, stream: Resource<OutputStream>, bytes: Vec<u8>) -> StreamResult<()> {
@@ -176,11 +183,11 @@ impl streams::HostOutputStream for Wasi {
         bytes: Vec<u8>,
     ) -> StreamResult<()> {
         let stream = self.table.get_mut(&stream)?;
-        Ok(stream.write_through(&mut self.process.outputs, &bytes)?)
+        Ok(stream.write_through(&mut self.process.get()?.outputs, &bytes)?)
     }
 
     fn flush(&mut self, stream: Resource<OutputStream>) -> StreamResult<()> {
-        self.table.get(&stream)?.permit(&mut self.process.outputs)?;
+        self.table.get(&stream)?.permit(&mut self.process.get()?.outputs)?;
         Ok(())
     }
 

@@ -24,7 +24,7 @@ impl poll::Host for Wasi {
             .iter()
             .map(|pollable| self.table.get(pollable).copied())
             .collect::<Result<Vec<_>, _>>()?;
-        let ready = readiness(&mut self.process, &pollables, true).map_err(host_failed)?;
+        let ready = readiness(self.process.get()?, &pollables, true).map_err(host_failed)?;
         Ok((0..).zip(ready).filter_map(|(index, ready)| ready.then_some(index)).collect())
     }
 }
@@ -32,13 +32,13 @@ impl poll::Host for Wasi {
 impl poll::HostPollable for Wasi {
     fn ready(&mut self, pollable: Resource<Pollable>) -> Result<bool> {
         let pollable = *self.table.get(&pollable)?;
-        let ready = readiness(&mut self.process, &[pollable], false).map_err(host_failed)?;
+        let ready = readiness(self.process.get()?, &[pollable], false).map_err(host_failed)?;
         Ok(ready.contains(&true))
     }
 
     fn block(&mut self, pollable: Resource<Pollable>) -> Result<()> {
         let pollable = *self.table.get(&pollable)?;
-        readiness(&mut self.process, &[pollable], true).map_err(host_failed)?;
+        readiness(self.process.get()?, &[pollable], true).map_err(host_failed)?;
         Ok(())
     }
 

@@ -1,0 +1,115 @@
+//! Components.
+
+use abi::boot::BootInfo;
+use wasmtime::component::{Component, Instance, InstancePre, Linker};
+use wasmtime::{Engine, Result, Store};
+
+use super::{started, status};
+use crate::call::Calls;
+use crate::invoke::{ComponentCall, ComponentFunction};
+use crate::p2::bindings::{Command, CommandIndices};
+use crate::p2::{self, Wasi};
+use crate::process::Granted;
+
+/// See [`super::Prepared`].
+pub(super) struct Prepared {
+    before: InstancePre<Wasi>,
+    /// Where `wasi:cli/run` is, if the component has it.
+    command: Option<CommandIndices>,
+    live: Option<Live>,
+}
+
+/// A store and what lives in it.
+struct Live {
+    store: Store<Wasi>,
+    instance: Option<Instance>,
+    /// The function that was called last.
+    function: Option<ComponentFunction>,
+    /// Nothing in here can be called again.
+    spent: bool,
+}
+
+impl Prepared {
+    pub(super) fn link(engine: &Engine, component: &Component) -> Result<Self> {
+        let mut linker = Linker::new(engine);
+        p2::add_to_linker(&mut linker)?;
+        let before = linker.instantiate_pre(component)?;
+        let command = CommandIndices::new(&before).ok();
+        Ok(Self { before, command, live: None })
+    }
+
+    pub(super) fn instantiate(&mut self) -> bool {
+        if self.live.is_none() {
+            let mut live = Live::new(self.before.engine(), Granted::default());
+            if live.instantiate(&self.before).is_ok() {
+                self.live = Some(live);
+            }
+        }
+        self.live.is_some()
+    }
+
+    pub(super) fn call(&mut self, boot: &BootInfo<'_>, calls: &Calls) -> Result<i32> {
+        let process = match self.live.take_if(|live| live.spent) {
+            Some(live) => live.store.into_data().process,
+            None => Granted::default(),
+        };
+        let engine = self.before.engine();
+        let live = self.live.get_or_insert_with(|| Live::new(engine, process));
+        live.store.data_mut().process.grant(boot, calls);
+        live.spent = true;
+        let outcome = match live.instantiate(&self.before) {
+            Err(error) => Err(started(error)?),
+            Ok(instance) if boot.invoke.is_empty() => live.run(&instance, self.command.as_ref())?,
+            Ok(instance) => {
+                let outcome = live.invoke(self.before.component(), &instance, boot)?;
+                live.spent = outcome.is_err();
+                outcome.map(|()| 0)
+            }
+        };
+        Ok(status(live.store.data_mut().process.get()?, boot, outcome))
+    }
+}
+
+impl Live {
+    fn new(engine: &Engine, process: Granted) -> Self {
+        let store = Store::new(engine, Wasi::new(process));
+        Self { store, instance: None, function: None, spent: false }
+    }
+
+    /// The instance, which is made if there is none.
+    fn instantiate(&mut self, before: &InstancePre<Wasi>) -> Result<Instance> {
+        if let Some(instance) = self.instance {
+            return Ok(instance);
+        }
+        let instance = before.instantiate(&mut self.store)?;
+        self.instance = Some(instance);
+        Ok(instance)
+    }
+
+    /// Runs the command. The inner result is the program's.
+    fn run(
+        &mut self,
+        instance: &Instance,
+        command: Option<&CommandIndices>,
+    ) -> Result<Result<i32>> {
+        let command = match command {
+            Some(indices) => indices.load(&mut self.store, instance)?,
+            // Says what is missing.
+            None => Command::new(&mut self.store, instance)?,
+        };
+        let ended = command.wasi_cli_run().call_run(&mut self.store);
+        Ok(ended.map(|result| i32::from(result.is_err())))
+    }
+
+    /// Calls the function that the boot information names. The inner result is the program's.
+    fn invoke(
+        &mut self,
+        component: &Component,
+        instance: &Instance,
+        boot: &BootInfo<'_>,
+    ) -> Result<Result<()>> {
+        let call =
+            ComponentCall::read(&mut self.function, &mut self.store, component, instance, boot)?;
+        Ok(call.call(&mut self.store))
+    }
+}
