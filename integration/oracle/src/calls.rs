@@ -22,6 +22,9 @@ impl Call {
             | Request::Abort { .. }
             | Request::Log { .. }
             | Request::Map { .. }
+            | Request::Program
+            | Request::Ready { .. }
+            | Request::BootInfo { .. }
             | Request::Clock => Vec::new(),
             Request::Poll { entries, .. } => entries
                 .chunks_exact(size_of::<abi::PollEntry>())

@@ -24,6 +24,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use wasmtime::Result;
 
 pub use calls::{Call, CallLog};
+pub use ours::{Prepared, World};
 pub use program::Program;
 pub use tree::{Kind, Node, Time, Tree};
 

@@ -24,55 +24,112 @@ use crate::{Directory, Grants, Streams};
 /// How long the TSC is compared with the system's clock.
 const CALIBRATION: Duration = Duration::from_millis(20);
 
-/// Runs `program` over the library OS.
+/// Runs `program` over the library OS, as a micro-VM that starts from a snapshot does.
 pub(crate) fn run(
     program: &Program,
     grants: &Grants,
     streams: Streams,
     log: &CallLog,
 ) -> Result<i32> {
-    let Grants { args, env, cwd, directories } = grants;
-    let Streams { stdin, stdout, stderr } = streams;
-    let mut host = Host::new(Stdio { stdin, stdout, stderr })?;
-    for Directory { host: path, guest, writable } in directories {
-        let access = if *writable { DirAccess::ReadWrite } else { DirAccess::ReadOnly };
-        host.preopen(File::open(path)?.into(), guest.as_str(), access)?;
+    let mut prepared = Prepared::link(program)?;
+    prepared.instantiate();
+    prepared.call(&World::new(grants, streams, log)?, grants, "")
+}
+
+/// A program over the library OS, of which nobody knows yet for whom it is.
+#[derive(Debug)]
+pub struct Prepared {
+    prepared: libos::Prepared,
+    name: String,
+}
+
+impl Prepared {
+    /// Links `program`.
+    ///
+    /// # Errors
+    ///
+    /// An import is not provided.
+    pub fn link(program: &Program) -> Result<Self> {
+        let prepared = libos::Prepared::link(engine()?, &program.compiled)?;
+        Ok(Self { prepared, name: program.name.clone() })
     }
-    let preopens: Vec<(Handle, bool, Vec<u8>)> = host
-        .preopens()
-        .map(|preopen| (preopen.handle, preopen.writable, preopen.guest_path.to_vec()))
-        .collect();
-    let entries: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let header = BootHeader {
-        abi_version: abi::ABI_VERSION,
-        flags: host.terminal_flags(),
-        tsc_khz: tsc_khz(),
-        seed: seed()?,
-        ..BootHeader::default()
-    };
-    let boot = BootInfo {
-        header,
-        program_name: program.name.as_bytes(),
-        cwd: cwd.as_deref().unwrap_or_default().as_bytes(),
-        invoke: b"",
-        args: args.iter().map(String::as_bytes).collect(),
-        env: entries.iter().map(String::as_bytes).collect(),
-        preopens: preopens
-            .iter()
-            .map(|(handle, writable, guest_path)| Preopen {
-                handle: *handle,
-                writable: *writable,
-                guest_path,
-            })
-            .collect(),
-    };
-    // The boot information crosses as bytes, too.
-    let encoded = boot.encode();
-    let boot =
-        BootInfo::decode(&encoded).ok_or_else(|| Error::msg("malformed boot information"))?;
-    let window = Window { host, area: vec![0; CALL_DATA_BYTES], reply: vec![0; CALL_DATA_BYTES] };
-    let calls = Calls::new(InProcess { window: Mutex::new(window), log: log.clone() });
-    libos::run(engine()?, &program.compiled, &boot, calls)
+
+    /// Instantiates it if that goes without a host call. Returns whether it did.
+    pub fn instantiate(&mut self) -> bool {
+        self.prepared.instantiate()
+    }
+
+    /// Calls the entry point, or what `invoke` says, and returns the exit status. Each call is given fresh
+    /// entropy; all calls of a program are made in one world.
+    ///
+    /// # Errors
+    ///
+    /// There is nothing to call.
+    pub fn call(&mut self, world: &World, grants: &Grants, invoke: &str) -> Result<i32> {
+        let Grants { args, env, cwd, .. } = grants;
+        let entries: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let header = BootHeader {
+            flags: world.terminals,
+            tsc_khz: tsc_khz(),
+            seed: seed()?,
+            ..BootHeader::default()
+        };
+        let boot = BootInfo {
+            header,
+            program_name: self.name.as_bytes(),
+            cwd: cwd.as_deref().unwrap_or_default().as_bytes(),
+            invoke: invoke.as_bytes(),
+            args: args.iter().map(String::as_bytes).collect(),
+            env: entries.iter().map(String::as_bytes).collect(),
+            preopens: world
+                .preopens
+                .iter()
+                .map(|(handle, writable, guest_path)| Preopen {
+                    handle: *handle,
+                    writable: *writable,
+                    guest_path,
+                })
+                .collect(),
+        };
+        // The boot information crosses as bytes, too.
+        let encoded = boot.encode();
+        let boot =
+            BootInfo::decode(&encoded).ok_or_else(|| Error::msg("malformed boot information"))?;
+        self.prepared.call(&boot, &world.calls)
+    }
+}
+
+/// What a program's host calls reach: standard streams and directories.
+#[derive(Debug)]
+pub struct World {
+    calls: Calls,
+    terminals: u32,
+    preopens: Vec<(Handle, bool, Vec<u8>)>,
+}
+
+impl World {
+    /// A world of `streams` and the directories of `grants`. The host calls are told to `log`.
+    ///
+    /// # Errors
+    ///
+    /// A directory cannot be opened.
+    pub fn new(grants: &Grants, streams: Streams, log: &CallLog) -> Result<Self> {
+        let Streams { stdin, stdout, stderr } = streams;
+        let mut host = Host::new(Stdio { stdin, stdout, stderr })?;
+        for Directory { host: path, guest, writable } in &grants.directories {
+            let access = if *writable { DirAccess::ReadWrite } else { DirAccess::ReadOnly };
+            host.preopen(File::open(path)?.into(), guest.as_str(), access)?;
+        }
+        let preopens = host
+            .preopens()
+            .map(|preopen| (preopen.handle, preopen.writable, preopen.guest_path.to_vec()))
+            .collect();
+        let terminals = host.terminal_flags();
+        let (area, reply) = (vec![0; CALL_DATA_BYTES], vec![0; CALL_DATA_BYTES]);
+        let window = Mutex::new(Window { host, area, reply });
+        let calls = Calls::new(InProcess { window, log: log.clone() });
+        Ok(Self { calls, terminals, preopens })
+    }
 }
 
 /// Host calls by function call.
@@ -108,8 +165,13 @@ impl HostCall for InProcess {
             self.log.push(Call::of(nr, &decoded));
         }
         let answer = match decoded {
-            // The library OS ends by returning; whoever uses it exits, and maps memory.
-            Request::Exit { .. } | Request::Abort { .. } | Request::Map { .. } => {
+            // The library OS ends by returning; whoever uses it has the program, exits, and maps memory.
+            Request::Exit { .. }
+            | Request::Abort { .. }
+            | Request::Map { .. }
+            | Request::Program
+            | Request::Ready { .. }
+            | Request::BootInfo { .. } => {
                 panic!("the library OS made a call of its machine: {decoded:?}")
             }
             Request::Log { level, message } => {
