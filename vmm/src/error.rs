@@ -5,11 +5,13 @@
 
 use std::io;
 
+use abi::boot::BOOT_BYTES_MAX;
 use abi::layout;
 
 use crate::config::MEMORY_BYTES_MIN;
 use crate::image::ImageError;
 use crate::program::PROGRAM_BYTES_MAX;
+use crate::snapshot::SnapshotError;
 
 /// A failed operation of the host.
 #[derive(Debug, thiserror::Error)]
@@ -139,26 +141,49 @@ pub enum Error {
         /// What was asked for.
         memory_bytes: u64,
     },
-    /// Arguments, environment and preopened directories leave nothing of the memory.
+    /// The state of a snapshot does not fit.
     #[error(
-        "memory of {memory_bytes} bytes does not hold the boot information of {boot_info_bytes} bytes: \
-         give the micro-VM more memory, or the program fewer arguments"
+        "memory of {memory_bytes} bytes does not hold the loaded program, which takes {needed_bytes}: \
+         give the micro-VM more memory"
     )]
     MemoryTooSmall {
         /// The micro-VM's memory.
         memory_bytes: u64,
         /// What it should hold.
-        boot_info_bytes: u64,
+        needed_bytes: u64,
     },
-    /// Arguments, environment and preopened directories exceed their window.
+    /// Arguments, environment and preopened directories are too many.
     #[error(
-        "arguments, environment and directories take {bytes} bytes, at most {} fit",
-        layout::BOOT_INFO.end - layout::BOOT_INFO.start
+        "arguments, environment and directories take {bytes} bytes, at most {BOOT_BYTES_MAX} fit"
     )]
     BootInfoSize {
         /// What they take.
         bytes: u64,
     },
+    /// A file could not be mapped.
+    #[error("map {bytes} bytes of a file")]
+    MapFile {
+        /// How much.
+        bytes: u64,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel does not tell which pages were written.
+    #[error("read /proc/self/pagemap")]
+    Pagemap(#[source] io::Error),
+    /// The file of a snapshot could not be made.
+    #[error("write a snapshot")]
+    SnapshotFile(#[source] io::Error),
+    /// A file is no snapshot.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The micro-VM was booted, not started from a snapshot.
+    #[error("a micro-VM that was not started from a snapshot cannot go back to one")]
+    NoSnapshot,
+    /// The guest is gone.
+    #[error("the guest has ended by a fault: reset the micro-VM before it is called again")]
+    Ended,
     /// The kernel gave no entropy for the guest's seed.
     #[error("get entropy for the guest")]
     Entropy(#[source] io::Error),

@@ -8,6 +8,7 @@
 //! Source: System V ABI, chapters 4 and 5; its AMD64 supplement.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use abi::layout;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -28,7 +29,7 @@ pub struct Image {
     entry: u64,
     text_end: u64,
     rodata_end: u64,
-    data: Vec<(Gpa, Vec<u8>)>,
+    data: Arc<[(Gpa, Vec<u8>)]>,
 }
 
 /// Why a guest image was refused.
@@ -139,7 +140,7 @@ impl Image {
             entry,
             text_end: end_of(Area::Text, layout::IMAGE_TEXT.start),
             rodata_end: end_of(Area::Rodata, layout::IMAGE_RODATA.start),
-            data,
+            data: data.into(),
         })
     }
 
@@ -157,7 +158,7 @@ impl Image {
             entry: start,
             text_end: start + layout::LARGE_PAGE,
             rodata_end: layout::IMAGE_RODATA.start,
-            data: Vec::new(),
+            data: Arc::default(),
         })
     }
 

@@ -1,23 +1,29 @@
-//! The micro-VM: boot, run, exit.
+//! The micro-VM: start, run, exit; and again.
 //!
 //! One thread alternates between the guest and the answer to its host calls. The machine answers what
-//! concerns the machine itself (exit, abort, log, map); all else is the host's. A run consumes the
-//! micro-VM, so there is none that has already run.
+//! concerns the machine itself (exit, abort, log, map, and how it is started); all else is the host's. A run
+//! consumes the [`MicroVm`]; what is left of it is [`Idle`], from which another can be had: as it was in its
+//! snapshot, or for another call in the same instance.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
-use abi::{Errno, Frame, Nr, Request, layout};
+use abi::{Errno, Frame, Nr, Readiness, Request, layout};
 
-use crate::boot::{Granted, Machine};
+use crate::boot::boot_info;
 use crate::exit::printable_line;
 use crate::host::Host;
 use crate::kvm::VmExit;
 use crate::log_gate::LogGate;
-use crate::memory::Gpa;
+use crate::machine::Machine;
+use crate::memory::{Gpa, faults_of_this_thread};
 use crate::paging::Mapped;
-use crate::{BootParams, Config, Error, Exit, Fault, Image, Kick, Program, RunStats};
+use crate::shell::discard;
+use crate::{
+    BootParams, Config, Error, Exit, Fault, Image, Kick, Program, RunStats, Shell, Snapshot,
+};
 
-/// A booted micro-VM, at the first instruction of its guest.
+/// A micro-VM that can be run.
 #[derive(Debug)]
 pub struct MicroVm {
     machine: Machine,
@@ -25,11 +31,30 @@ pub struct MicroVm {
     kick: Kick,
     stats: RunStats,
     log_gate: LogGate,
+    /// The boot information; empty while a snapshot is made.
+    boot_info: Vec<u8>,
+    /// The guest stands in a host call whose answer is the boot information.
+    awaits_boot_info: bool,
+}
+
+/// A micro-VM whose run has ended.
+#[derive(Debug)]
+pub struct Idle {
+    vm: MicroVm,
+    /// The run ended by a status, so that the guest stands in a host call.
+    has_status: bool,
+}
+
+/// Why the vCPU does not run on.
+enum Pause {
+    /// The guest has made [`Request::Ready`] and waits for the answer.
+    Ready(Readiness),
+    Ended(Exit),
 }
 
 impl MicroVm {
-    /// Boots a micro-VM for `program`. `image` and `program` are shared with others that were booted
-    /// from them, not copied.
+    /// Boots a micro-VM for `program` without a snapshot: the guest loads and links it first. `image` and
+    /// `program` are shared with others that were booted from them, not copied.
     ///
     /// # Errors
     ///
@@ -42,17 +67,48 @@ impl MicroVm {
         host: Host,
     ) -> Result<Self, Error> {
         let start = Instant::now();
-        let preopens = host.preopens().collect();
-        let granted = Granted { flags: host.terminal_flags(), preopens, seed: seed()? };
-        let machine = Machine::boot(*config, image, program, params, &granted)?;
+        let machine = Machine::fresh(Shell::new()?, *config, image, program)?;
+        let boot_info = boot_info(params, &host, machine.vcpu.tsc_khz())?;
+        Ok(Self::new(machine, host, boot_info, start))
+    }
+
+    /// Starts a micro-VM from `snapshot`, which was made of this image and program.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`] but those of parsing; [`Error::MemoryTooSmall`] if the snapshot's guest uses more memory
+    /// than `config` gives.
+    pub fn start(
+        shell: Shell,
+        image: &Image,
+        program: &Program,
+        snapshot: &Snapshot,
+        config: &Config,
+        params: &BootParams,
+        host: Host,
+    ) -> Result<Self, Error> {
+        let start = Instant::now();
+        let machine = Machine::restored(shell, *config, image, program, snapshot)?;
+        let boot_info = boot_info(params, &host, machine.vcpu.tsc_khz())?;
+        Ok(Self { awaits_boot_info: true, ..Self::new(machine, host, boot_info, start) })
+    }
+
+    /// A micro-VM that stops where its guest is ready, for a snapshot.
+    pub(crate) fn unready(machine: Machine, host: Host) -> Self {
+        Self::new(machine, host, Vec::new(), Instant::now())
+    }
+
+    fn new(machine: Machine, host: Host, boot_info: Vec<u8>, start: Instant) -> Self {
         let now = Instant::now();
-        Ok(Self {
+        Self {
             machine,
             host,
             kick: Kick::default(),
             stats: RunStats::new(now.duration_since(start)),
             log_gate: LogGate::new(now),
-        })
+            boot_info,
+            awaits_boot_info: false,
+        }
     }
 
     /// What ends the run from another thread.
@@ -67,64 +123,115 @@ impl MicroVm {
     ///
     /// [`Error::Run`], [`Error::Signal`], [`Error::VcpuState`], [`Error::SetMemorySlot`]: failures of the
     /// host. What the guest does is an [`Exit`].
-    pub fn run(mut self) -> Result<(Exit, RunStats), Error> {
-        let start = Instant::now();
-        let kick = self.kick.clone();
-        let _entered = kick.enter()?;
-        let mut window = Window::default();
-        let exit = loop {
-            if kick.is_stopped() {
-                break Exit::Fault(Fault::Stopped);
-            }
-            match self.machine.vcpu.run()? {
-                VmExit::Doorbell => {
-                    let rung = Instant::now();
-                    let ended = self.answer(&mut window)?;
-                    self.stats.doorbell_exits += 1;
-                    self.stats.answering += rung.elapsed();
-                    if let Some(exit) = ended {
-                        break exit;
-                    }
-                }
-                VmExit::Interrupted => self.stats.interrupted_exits += 1,
-                VmExit::Exception => {
-                    let record = self.machine.memory.read_obj(Gpa(layout::EXCEPTION_RECORD))?;
-                    break Exit::Fault(Fault::Exception(record));
-                }
-                VmExit::Shutdown => break Exit::Fault(Fault::TripleFault),
-                VmExit::Other { reason, detail } => {
-                    let rip = self.machine.vcpu.rip()?;
-                    break Exit::Fault(Fault::UnexpectedExit { reason, detail, rip });
-                }
-            }
-        };
-        self.stats.run = start.elapsed();
-        self.machine.discard();
-        Ok((exit, self.stats))
+    pub fn run(self) -> Result<(Exit, RunStats), Error> {
+        let (exit, stats, idle) = self.run_and_keep()?;
+        discard(idle);
+        Ok((exit, stats))
     }
 
-    /// Answers the host call in the window; `Some` if it ends the run.
-    fn answer(&mut self, window: &mut Window) -> Result<Option<Exit>, Error> {
+    /// As [`run`](Self::run), and keeps the micro-VM.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_and_keep(mut self) -> Result<(Exit, RunStats, Idle), Error> {
+        let start = Instant::now();
+        let faults = faults_of_this_thread();
+        let exit = loop {
+            if std::mem::take(&mut self.awaits_boot_info) {
+                self.answer_boot_info()?;
+            }
+            match self.run_to_pause()? {
+                Pause::Ready(_) => self.awaits_boot_info = true,
+                Pause::Ended(exit) => break exit,
+            }
+        };
+        if faults_of_this_thread() != faults {
+            self.machine.note_faults();
+        }
+        self.stats.run = start.elapsed();
+        let has_status = matches!(exit, Exit::Status(_));
+        let stats = self.stats.clone();
+        Ok((exit, stats, Idle { vm: self, has_status }))
+    }
+
+    /// Runs the guest until it is ready, or has ended without that.
+    pub(crate) fn run_to_ready(&mut self) -> Result<Result<Readiness, Exit>, Error> {
+        Ok(match self.run_to_pause()? {
+            Pause::Ready(readiness) => Ok(readiness),
+            Pause::Ended(exit) => Err(exit),
+        })
+    }
+
+    /// The machine, of a guest that is ready.
+    pub(crate) const fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    fn run_to_pause(&mut self) -> Result<Pause, Error> {
+        let kick = self.kick.clone();
+        let _entered = kick.enter()?;
+        WINDOW.with_borrow_mut(|window| {
+            loop {
+                if kick.is_stopped() {
+                    return Ok(Pause::Ended(Exit::Fault(Fault::Stopped)));
+                }
+                let fault = match self.machine.vcpu.run()? {
+                    VmExit::Doorbell => {
+                        let rung = Instant::now();
+                        let pause = self.take_call(window)?;
+                        self.stats.doorbell_exits += 1;
+                        self.stats.answering += rung.elapsed();
+                        match pause {
+                            Some(pause) => return Ok(pause),
+                            None => continue,
+                        }
+                    }
+                    VmExit::Interrupted => {
+                        self.stats.interrupted_exits += 1;
+                        continue;
+                    }
+                    VmExit::Exception => {
+                        let record = Gpa(layout::EXCEPTION_RECORD);
+                        Fault::Exception(self.machine.memory.read_obj(record)?)
+                    }
+                    VmExit::Shutdown => Fault::TripleFault,
+                    VmExit::Other { reason, detail } => {
+                        let rip = self.machine.vcpu.rip()?;
+                        Fault::UnexpectedExit { reason, detail, rip }
+                    }
+                };
+                return Ok(Pause::Ended(Exit::Fault(fault)));
+            }
+        })
+    }
+
+    /// Takes the host call in the window and answers it, unless it ends or interrupts the run.
+    fn take_call(&mut self, window: &mut Window) -> Result<Option<Pause>, Error> {
         let memory = &mut self.machine.memory;
-        let mut frame: Frame = memory.read_obj(Gpa(layout::CALL_FRAME))?;
+        let frame: Frame = memory.read_obj(Gpa(layout::CALL_FRAME))?;
         let data = usize::try_from(frame.data_len).ok().and_then(|len| window.data.get_mut(..len));
         // Data beyond the window are a violation, which `decode` names.
         if let Some(data) = data {
             memory.read(Gpa(layout::CALL_DATA), data)?;
         }
+        let ended = |exit| Ok(Some(Pause::Ended(exit)));
         let request = match Request::decode(&frame, &window.data) {
             Ok(request) => request,
-            Err(violation) => return Ok(Some(Exit::Fault(Fault::Violation(violation)))),
+            Err(violation) => return ended(Exit::Fault(Fault::Violation(violation))),
         };
         if let Ok(nr) = Nr::try_from(frame.nr) {
             self.stats.count_call(nr);
         }
         let result = match request {
-            Request::Exit { status } => return Ok(Some(Exit::Status(status))),
+            Request::Exit { status } => return ended(Exit::Status(status)),
+            Request::Ready { readiness } => return Ok(Some(Pause::Ready(readiness))),
             Request::Abort { kind, message } => {
                 let message = printable_line(message);
-                return Ok(Some(Exit::Fault(Fault::Abort { kind, message })));
+                return ended(Exit::Fault(Fault::Abort { kind, message }));
             }
+            Request::Program => Ok(self.machine.program_bytes()),
+            Request::BootInfo { offset } => self.write_boot_info(offset),
             Request::Log { level, message } => {
                 self.log_gate.log(level, message, Instant::now());
                 Ok(0)
@@ -147,11 +254,78 @@ impl MicroVm {
                 Err(errno) => Err(errno),
             },
         };
-        frame.ret = Errno::to_ret(result);
-        let ret = layout::CALL_FRAME + std::mem::offset_of!(Frame, ret) as u64;
-        self.machine.memory.write_obj(Gpa(ret), &frame.ret)?;
+        self.answer(result)?;
         Ok(None)
     }
+
+    /// Answers the host call that the guest stands in.
+    pub(crate) fn answer(&mut self, result: Result<u64, Errno>) -> Result<(), Error> {
+        let ret = layout::CALL_FRAME + std::mem::offset_of!(Frame, ret) as u64;
+        self.machine.memory.write_obj(Gpa(ret), &Errno::to_ret(result))
+    }
+
+    /// Answers with the boot information.
+    fn answer_boot_info(&mut self) -> Result<(), Error> {
+        self.write_boot_info(0).map_err(|_| Error::FrameAccounting)?;
+        self.answer(Ok(self.boot_info.len() as u64))
+    }
+
+    /// Puts the boot information from `offset` on into the data area. Returns the bytes.
+    fn write_boot_info(&mut self, offset: u64) -> Result<u64, Errno> {
+        let rest = usize::try_from(offset).ok().and_then(|offset| self.boot_info.get(offset..));
+        let rest = rest.unwrap_or_default();
+        let part = rest.get(..layout::CALL_DATA_BYTES).unwrap_or(rest);
+        self.machine.memory.write(Gpa(layout::CALL_DATA), part).map_err(|_| Errno::Io)?;
+        Ok(part.len() as u64)
+    }
+}
+
+impl Idle {
+    /// A micro-VM for another run, in the state of its snapshot: nothing of the run is left in it. A guest
+    /// that did not end by a status is not trusted with that: another machine takes the place of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSnapshot`] if it was not started from one; else as [`MicroVm::start`].
+    pub fn reset(self, params: &BootParams, host: Host) -> Result<MicroVm, Error> {
+        let start = Instant::now();
+        let Self { vm: MicroVm { mut machine, .. }, has_status } = self;
+        if has_status {
+            machine.rewind()?;
+        } else {
+            machine = machine.replace()?;
+        }
+        let boot_info = boot_info(params, &host, machine.vcpu.tsc_khz())?;
+        let vm = MicroVm::new(machine, host, boot_info, start);
+        Ok(MicroVm { awaits_boot_info: true, ..vm })
+    }
+
+    /// A micro-VM for another call in the same instance, with everything that it left there. What it was
+    /// granted stays open to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ended`] if the run did not end by a status; [`Error::Entropy`], [`Error::BootInfoSize`].
+    pub fn call(self, params: &BootParams) -> Result<MicroVm, Error> {
+        let start = Instant::now();
+        let Self { vm: MicroVm { machine, host, .. }, has_status } = self;
+        if !has_status {
+            return Err(Error::Ended);
+        }
+        let boot_info = boot_info(params, &host, machine.vcpu.tsc_khz())?;
+        let vm = MicroVm::new(machine, host, boot_info, start);
+        Ok(MicroVm { awaits_boot_info: true, ..vm })
+    }
+
+    /// The machine.
+    pub(crate) const fn machine(&mut self) -> &mut Machine {
+        &mut self.vm.machine
+    }
+}
+
+thread_local! {
+    /// Shared by all runs of a thread: there is one at a time.
+    static WINDOW: RefCell<Window> = RefCell::default();
 }
 
 /// The host's copies of the call window's data area: what came, and what goes back.
@@ -165,18 +339,4 @@ impl Default for Window {
         let area = || vec![0; layout::CALL_DATA_BYTES];
         Self { data: area(), reply: area() }
     }
-}
-
-/// Entropy for one guest, from the kernel.
-fn seed() -> Result<[u8; 32], Error> {
-    let mut seed = [0; 32];
-    let mut filled = 0;
-    while let Some(rest) = seed.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
-            Ok(n) => filled += n,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(source) => return Err(Error::Entropy(source.into())),
-        }
-    }
-    Ok(seed)
 }

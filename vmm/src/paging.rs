@@ -15,6 +15,9 @@
 //!   ([`AddressSpace::take_new_root`]) that the caller loads into CR3. Old frames are retired and come
 //!   back after a change of the memory slots ([`AddressSpace::wants_slot_change`]).
 //!
+//! * a snapshot's tables are never written: the first change of one is made in a copy. So going back to a
+//!   snapshot is loading its root again ([`AddressSpace::rewind`]), and the tables that a run made retire.
+//!
 //! With EPT or NPT tables are plain memory and a write to CR3 flushes: the same scheme is right there.
 //!
 //! # Large pages
@@ -28,10 +31,12 @@
 //! root is faulted in again. 64 MiB mapped at once and touched: 6 ms.
 
 mod entry;
+mod load;
 mod need;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use abi::{Access, layout};
 
@@ -41,6 +46,7 @@ use crate::memory::{Gpa, GuestMemory};
 
 pub(crate) use entry::Protection;
 use entry::{ADDRESS, ENTRIES, LARGE, Level, TABLE, flags_of};
+pub(crate) use load::{LoadError, TableEntries};
 use need::Need;
 
 /// Answer of [`AddressSpace::map`].
@@ -61,22 +67,26 @@ const UNMAP_RESERVE: usize = 7;
 const RETIRED_MAX: usize = 256;
 
 /// One table of any level.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Table {
     frame: Frame,
     /// The edit in which the frame was taken: until its end no CPU has used it as a table.
     edit: u64,
+    /// It is a snapshot's: neither it nor its frame may change.
+    is_frozen: bool,
     entries: Box<[u64; ENTRIES]>,
     /// Entries that are present.
     live: usize,
     /// Tables of the level below, by entry.
-    children: BTreeMap<usize, Table>,
+    children: BTreeMap<usize, Arc<Table>>,
 }
 
 /// The tables of one machine and the frames they and the guest's memory come from.
-#[derive(Debug)]
+///
+/// A clone shares the tables until one of the two changes them.
+#[derive(Clone, Debug)]
 pub(crate) struct AddressSpace {
-    root: Table,
+    root: Arc<Table>,
     loaded_root: Option<Frame>,
     pool: Pool,
 }
@@ -89,7 +99,7 @@ impl AddressSpace {
     /// [`Error::FrameAccounting`] if there is not one frame.
     pub(crate) fn new(memory: &mut GuestMemory, ram_bytes: u64) -> Result<Self, Error> {
         let mut pool = Pool { frames: Frames::new(ram_bytes), edit: 0 };
-        let root = pool.new_table(memory)?;
+        let root = Arc::new(pool.new_table(memory)?);
         Ok(Self { root, loaded_root: None, pool })
     }
 
@@ -113,39 +123,11 @@ impl AddressSpace {
             let entry = (gpa.0 + offset) | protection.flags() | size;
             let lowest = if large { Level::Directory } else { Level::Table };
             let gva = range.start + offset;
-            self.pool.set_leaf(memory, &mut self.root, Level::Root, lowest, gva, entry)?;
+            let root = Arc::make_mut(&mut self.root);
+            self.pool.set_leaf(memory, root, Level::Root, lowest, gva, entry)?;
             offset += step;
         }
         Ok(())
-    }
-
-    /// Takes `count` frames for content of the host's choice and maps them at `gva` for ring 3 to read.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::FrameAccounting`] if RAM does not hold them.
-    pub(crate) fn map_read_only(
-        &mut self,
-        memory: &mut GuestMemory,
-        gva: u64,
-        count: u64,
-    ) -> Result<Vec<Gpa>, Error> {
-        (0..count)
-            .map(|page| {
-                let gpa = self.pool.frames.take().ok_or(Error::FrameAccounting)?.frame.gpa();
-                let gva = gva + page * layout::PAGE;
-                self.map_fixed(memory, gva..gva + layout::PAGE, gpa, Protection::Read, false)?;
-                Ok(gpa)
-            })
-            .collect()
-    }
-
-    /// Bytes that [`map`](Self::map) can make present in a few calls: free frames less their tables.
-    pub(crate) fn available_bytes(&self) -> u64 {
-        // A pointer table, a directory and a page table at least; one page table per 512 pages.
-        const UPPER_TABLES: usize = 3;
-        let free = self.pool.frames.free().saturating_sub(UNMAP_RESERVE + UPPER_TABLES);
-        (free - free / (ENTRIES + 1)) as u64 * layout::PAGE
     }
 
     /// Whether the memory slots must change before this request is carried out; then call
@@ -177,9 +159,34 @@ impl AddressSpace {
         if !self.fits(&range, access) {
             return Ok(Mapped::NoMemory);
         }
-        self.pool.edit_table(memory, &mut self.root, Level::Root, 0, &range, access)?;
+        let root = Arc::make_mut(&mut self.root);
+        self.pool.edit_table(memory, root, Level::Root, 0, &range, access)?;
         self.pool.edit += 1;
         Ok(Mapped::Done)
+    }
+
+    /// Goes back to the state `to`, of RAM of the same size. Returns the root to load into CR3 if that is
+    /// another one, and whether the memory slots must change before the vCPU runs.
+    pub(crate) fn rewind(&mut self, to: &Self) -> (Option<Gpa>, bool) {
+        if Arc::ptr_eq(&self.root, &to.root) {
+            return (None, false);
+        }
+        let mut tables = Vec::new();
+        self.root.collect_unfrozen(&mut tables);
+        let must_change_slots = self.pool.frames.rewind(&to.pool.frames, tables.into_iter());
+        self.pool.edit += 1;
+        self.root = Arc::clone(&to.root);
+        (self.take_new_root(), must_change_slots)
+    }
+
+    /// The root that belongs into CR3.
+    pub(crate) fn root(&self) -> Gpa {
+        self.root.frame.gpa()
+    }
+
+    /// Bytes of RAM, in whole large pages, beyond which no frame was ever used.
+    pub(crate) const fn used_bytes(&self) -> u64 {
+        self.pool.frames.used_bytes()
     }
 
     /// The root to load into CR3, if it is not the one that was returned last.
@@ -204,8 +211,18 @@ impl AddressSpace {
     }
 }
 
+impl Table {
+    /// The frames of the tables below, and of this one, that no snapshot holds.
+    fn collect_unfrozen(&self, frames: &mut Vec<Frame>) {
+        if !self.is_frozen {
+            frames.push(self.frame);
+            self.children.values().for_each(|child| child.collect_unfrozen(frames));
+        }
+    }
+}
+
 /// Frames, and the edit that is going on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pool {
     frames: Frames,
     edit: u64,
@@ -221,6 +238,7 @@ impl Pool {
         Ok(Table {
             frame: taken.frame,
             edit: self.edit,
+            is_frozen: false,
             entries: Box::new([0; ENTRIES]),
             live: 0,
             children: BTreeMap::new(),
@@ -240,10 +258,11 @@ impl Pool {
             return Ok(());
         }
         table.live = table.live + usize::from(entry != 0) - usize::from(old != 0);
-        if old != 0 && table.edit != self.edit {
-            self.frames.retire(table.frame);
+        if table.is_frozen || old != 0 && table.edit != self.edit {
+            self.retire(table);
             table.frame = self.frames.take().ok_or(Error::FrameAccounting)?.frame;
             table.edit = self.edit;
+            table.is_frozen = false;
             return memory.write_obj(table.frame.gpa(), &*table.entries);
         }
         memory.write_obj(Gpa(table.frame.gpa().0 + index as u64 * 8), &entry)
@@ -278,11 +297,11 @@ impl Pool {
     ) -> Result<(), Error> {
         let mut child = match table.children.remove(&index) {
             Some(child) => child,
-            None => self.new_table(memory)?,
+            None => Arc::new(self.new_table(memory)?),
         };
-        edit(self, memory, &mut child)?;
+        edit(self, memory, Arc::make_mut(&mut child))?;
         if child.live == 0 {
-            self.frames.retire(child.frame);
+            self.retire(&child);
             return self.set(memory, table, index, 0);
         }
         let entry = child.frame.gpa().0 | TABLE;
@@ -351,7 +370,7 @@ impl Pool {
             }
             let table = self.split(memory, entry)?;
             let link = table.frame.gpa().0 | TABLE;
-            directory.children.insert(index, table);
+            directory.children.insert(index, Arc::new(table));
             self.set(memory, directory, index, link)?;
         }
         self.with_child(memory, directory, index, |pool, memory, table| {
@@ -413,7 +432,8 @@ impl Pool {
         if !is_one_page || self.frames.free() < UNMAP_RESERVE + 3 {
             return Ok(());
         }
-        self.frames.retire(table.frame);
+        let table = Arc::clone(table);
+        self.retire(&table);
         directory.children.remove(&index);
         self.set(memory, directory, index, first.gpa().0 | flags | LARGE)
     }
@@ -471,7 +491,14 @@ impl Pool {
                 None => self.release(*entry),
             }
         }
-        self.frames.retire(table.frame);
+        self.retire(table);
+    }
+
+    /// Puts the frame of a table aside. One of a snapshot stays what it is.
+    fn retire(&mut self, table: &Table) {
+        if !table.is_frozen {
+            self.frames.retire(table.frame);
+        }
     }
 
     fn release(&mut self, entry: u64) {

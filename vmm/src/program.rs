@@ -1,8 +1,9 @@
 //! The compiled program: read-only memory that the guest executes in place.
 //!
-//! Its bytes are copied once into anonymous memory of large pages and shared by all micro-VMs of the
-//! process: a mapping of the file would cost a fault per 4 KiB, and a change of the file by others would
-//! reach running code.
+//! It is shared by all micro-VMs of the process, and in large pages: each 4 KiB page that is touched would cost
+//! a fault. A file whose pages the page cache holds in large folios is mapped, and so shared by all processes
+//! too; any other is copied once into anonymous memory. Whoever has a file mapped must know that nobody changes
+//! it ([`Program::from_file`]).
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -36,7 +37,10 @@ impl Program {
         Self::copy(program.len() as u64, program)
     }
 
-    /// Copies a program from the start of `file`, whatever the file's position.
+    /// The program in `file`, from its start on, whatever the file's position.
+    ///
+    /// The file may be mapped as long as any micro-VM of the program lives: it must be one that is never
+    /// changed or cut short, as one of the node's cache, which is only ever replaced.
     ///
     /// # Errors
     ///
@@ -44,6 +48,12 @@ impl Program {
     /// shorter than its metadata say.
     pub fn from_file(file: &File) -> Result<Self, Error> {
         let bytes = file.metadata().map_err(Error::ReadProgram)?.len();
+        if bytes > 0 && bytes <= PROGRAM_BYTES_MAX && bytes.is_multiple_of(layout::LARGE_PAGE) {
+            let region = SharedRegion::of_file(file, 0, bytes)?;
+            if region.is_large() {
+                return Ok(Self { region, bytes });
+            }
+        }
         Self::copy(bytes, ReadFromStart { file, position: 0 })
     }
 
@@ -97,12 +107,8 @@ mod tests {
     use super::*;
 
     fn content(program: &Program) -> Vec<u8> {
-        let mut memory = crate::memory::GuestMemory::default();
-        let gpa = crate::memory::Gpa(0);
-        let shared = crate::memory::Backing::Shared(program.region().clone());
-        memory.add(gpa, program.bytes(), shared);
         let mut bytes = vec![0; usize::try_from(program.bytes()).unwrap()];
-        memory.read(gpa, &mut bytes).unwrap();
+        program.region().read(0, &mut bytes).unwrap();
         bytes
     }
 

@@ -39,13 +39,6 @@ fn a_write_to_the_program_faults() {
 }
 
 #[test]
-fn a_write_to_the_boot_information_faults() {
-    require_kvm!();
-    let info = layout::BOOT_INFO.start;
-    assert_page_fault(&Guest::new().poke(info, 1), info, PRESENT | WRITE | USER);
-}
-
-#[test]
 fn executing_anything_writable_faults() {
     require_kvm!();
     let areas = [
@@ -54,6 +47,7 @@ fn executing_anything_writable_faults() {
         layout::CALL_DATA,
         layout::EXCEPTION_STACK.start,
         layout::GUEST_DATA.start,
+        layout::RUN_HEAP.start,
         layout::STACK.start,
     ];
     for address in areas {
@@ -328,7 +322,7 @@ fn division_by_zero_is_a_fault() {
 fn everything_that_is_to_be_readable_is() {
     require_kvm!();
     let mut guest = Guest::new();
-    for address in [TEXT, RODATA, layout::BOOT_INFO.start, layout::PROGRAM.start] {
+    for address in [TEXT, RODATA, layout::PROGRAM.start] {
         guest = guest.load(address);
     }
     assert_eq!(guest.call(Request::Exit { status: 0 }).run(), Exit::Status(0));

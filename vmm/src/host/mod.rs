@@ -213,8 +213,9 @@ impl Host {
     /// # Errors
     ///
     /// Why the host declines; the guest is told. [`Errno::NotSupported`] for [`Request::Exit`],
-    /// [`Request::Abort`], [`Request::Log`] and [`Request::Map`]: those are handled by the micro-VM,
-    /// whose end, log and memory they are about. [`Errno::Interrupted`] if a signal came: the caller
+    /// [`Request::Abort`], [`Request::Log`], [`Request::Map`], [`Request::Program`], [`Request::Ready`] and
+    /// [`Request::BootInfo`]: those are handled by the micro-VM, whose start, end, log and memory they are
+    /// about. [`Errno::Interrupted`] if a signal came: the caller
     /// sees to its stop flag and gives the guest the refusal.
     pub fn call(&mut self, request: Request<'_>, reply: &mut [u8]) -> Result<Answer, Errno> {
         let handles = &self.handles;
@@ -222,7 +223,10 @@ impl Host {
             Request::Exit { .. }
             | Request::Abort { .. }
             | Request::Log { .. }
-            | Request::Map { .. } => Err(Errno::NotSupported),
+            | Request::Map { .. }
+            | Request::Program
+            | Request::Ready { .. }
+            | Request::BootInfo { .. } => Err(Errno::NotSupported),
             Request::Clock => clock::sample(reply),
             Request::Poll { timeout_ns, entries } => {
                 poll::wait(handles, timeout_ns, entries, reply)

@@ -9,12 +9,14 @@ mod vm;
 use std::io;
 use std::sync::OnceLock;
 
-use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
+use kvm_bindings::{
+    CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_sregs,
+};
 use kvm_ioctls::Cap;
 
 use crate::Error;
 
-pub(crate) use vcpu::{Vcpu, VmExit};
+pub(crate) use vcpu::{Registers, Vcpu, VmExit};
 pub(crate) use vm::Vm;
 
 /// The open device.
@@ -23,6 +25,8 @@ pub(crate) struct Kvm {
     device: kvm_ioctls::Kvm,
     cpuid: CpuId,
     features: Features,
+    /// What every vCPU says of itself: system registers before anybody has set them, TSC ticks per millisecond.
+    vcpu_constants: OnceLock<(kvm_sregs, u64)>,
 }
 
 /// What the guest's control registers switch on, from the CPUID that KVM supports.
@@ -67,11 +71,16 @@ impl Kvm {
         if let Some((_, name)) = needed.iter().find(|(cap, _)| !device.check_extension(*cap)) {
             return Err(Error::MissingCapability { name });
         }
+        let wanted = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+        let found = u32::try_from(device.check_extension_int(Cap::SyncRegs)).unwrap_or(0);
+        if found & wanted != wanted {
+            return Err(Error::MissingCapability { name: "KVM_CAP_SYNC_REGS" });
+        }
         let cpuid = device
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(|e| Error::SupportedCpuid(io_error(e)))?;
         let features = Features::of(&cpuid)?;
-        Ok(Self { device, cpuid, features })
+        Ok(Self { device, cpuid, features, vcpu_constants: OnceLock::new() })
     }
 
     /// Makes a virtual machine.
@@ -86,6 +95,18 @@ impl Kvm {
     /// All the CPUID that KVM supports; every guest gets it.
     pub(crate) const fn cpuid(&self) -> &CpuId {
         &self.cpuid
+    }
+
+    /// What every vCPU says of itself, asked of the first.
+    fn vcpu_constants(
+        &self,
+        ask: impl FnOnce() -> Result<(kvm_sregs, u64), Error>,
+    ) -> Result<(kvm_sregs, u64), Error> {
+        if let Some(constants) = self.vcpu_constants.get() {
+            return Ok(*constants);
+        }
+        let constants = ask()?;
+        Ok(*self.vcpu_constants.get_or_init(|| constants))
     }
 
     /// What guests may switch on.

@@ -1,4 +1,4 @@
-//! The vCPU: its registers at start, entering the guest, and why it came out.
+//! The vCPU: its registers, entering the guest, and why it came out.
 //!
 //! The vCPU starts in 64-bit mode at CPL3; there is no boot code. Whatever makes KVM_RUN return is one of
 //! [`VmExit`]; only a failure that no guest can cause is an error.
@@ -8,9 +8,9 @@
 use abi::layout;
 use kvm_bindings::{
     KVM_EXIT_FAIL_ENTRY, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, KVM_EXIT_MMIO, kvm_dtable, kvm_regs,
-    kvm_segment, kvm_xcr, kvm_xcrs,
+    kvm_segment, kvm_sregs, kvm_xcr, kvm_xcrs,
 };
-use kvm_ioctls::{VcpuExit, VcpuFd};
+use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 
 use super::{Features, Kvm, io_error};
 use crate::Error;
@@ -18,12 +18,16 @@ use crate::descriptors::{self, selector};
 use crate::memory::Gpa;
 
 /// The only vCPU of a machine.
+///
+/// Registers go to KVM with the next KVM_RUN (KVM_CAP_SYNC_REGS; KVM API, 5), so that setting them costs no
+/// system call.
 #[derive(Debug)]
 pub(crate) struct Vcpu {
     fd: VcpuFd,
     features: Features,
-    /// Type of the task register's segment.
-    task_type: u8,
+    /// System registers of a vCPU that nobody has set.
+    reset: kvm_sregs,
+    tsc_khz: u64,
 }
 
 /// Why the vCPU left the guest.
@@ -50,25 +54,75 @@ pub(crate) enum VmExit {
 const CR0: u64 = 1 << 31 | 1 << 16 | 1 << 5 | 1 << 4 | 1 << 1 | 1; // PG WP NE ET MP PE
 const EFER: u64 = 1 << 11 | 1 << 10 | 1 << 8; // NXE LMA LME
 
+/// The registers that ring 3 has beside the vector and floating-point ones, in the order of KVM's own.
+pub(crate) type Registers = [u64; 18];
+
 impl Vcpu {
-    pub(super) fn new(fd: VcpuFd, kvm: &Kvm, task_type: u8) -> Result<Self, Error> {
+    pub(super) fn new(fd: VcpuFd, kvm: &Kvm) -> Result<Self, Error> {
         fd.set_cpuid2(kvm.cpuid()).map_err(failed("set the vCPU's CPUID"))?;
-        Ok(Self { fd, features: kvm.features(), task_type })
+        let features = kvm.features();
+        if let Some(value) = features.xcr0 {
+            let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+            xcrs.xcrs[0] = kvm_xcr { xcr: 0, value, ..Default::default() };
+            fd.set_xcrs(&xcrs).map_err(failed("set the vCPU's XCR0"))?;
+        }
+        let known = kvm.vcpu_constants(|| {
+            let reset = fd.get_sregs().map_err(failed("get the vCPU's system registers"))?;
+            let khz = fd.get_tsc_khz().ok().filter(|_| features.tsc_is_invariant);
+            Ok((reset, khz.map_or(0, u64::from)))
+        })?;
+        Ok(Self { fd, features, reset: known.0, tsc_khz: known.1 })
     }
 
     /// TSC ticks per millisecond; 0 if they are not known or not constant.
-    pub(crate) fn tsc_khz(&self) -> u64 {
-        let khz = self.fd.get_tsc_khz().ok().filter(|_| self.features.tsc_is_invariant);
-        khz.map_or(0, u64::from)
+    pub(crate) const fn tsc_khz(&self) -> u64 {
+        self.tsc_khz
     }
 
-    /// Sets every register for the start of a guest at `entry` on `stack`, with page tables at `root`.
+    /// Registers for the start of a guest at `entry` on `stack`.
+    pub(crate) fn registers_at(entry: u64, stack: u64) -> Registers {
+        // Of the flags only the bit that is always 1.
+        let regs = kvm_regs { rip: entry, rsp: stack, rflags: 2, ..Default::default() };
+        pack(&regs)
+    }
+
+    /// Sets every register but the vector and floating-point ones, for ring 3 with page tables at `root` and
+    /// a task register's segment of this type.
+    pub(crate) fn set_registers(&mut self, registers: &Registers, root: Gpa, task_type: u8) {
+        let sregs = self.system_registers(root, task_type);
+        let sync = self.fd.sync_regs_mut();
+        sync.sregs = sregs;
+        sync.regs = unpack(registers);
+        self.fd.set_sync_dirty_reg(SyncReg::SystemRegister);
+        self.fd.set_sync_dirty_reg(SyncReg::Register);
+    }
+
+    /// Loads other page tables. The bases of FS and GS begin anew with it: the guest uses neither.
+    pub(crate) fn set_root(&mut self, root: Gpa, task_type: u8) {
+        self.fd.sync_regs_mut().sregs = self.system_registers(root, task_type);
+        self.fd.set_sync_dirty_reg(SyncReg::SystemRegister);
+    }
+
+    /// The registers, after the instruction that made the last exit has come to its end.
     ///
     /// # Errors
     ///
-    /// [`Error::VcpuState`].
-    pub(crate) fn start_at(&self, entry: u64, stack: u64, root: Gpa) -> Result<(), Error> {
-        let mut sregs = self.fd.get_sregs().map_err(failed("get the vCPU's system registers"))?;
+    /// [`Error::Run`], [`Error::VcpuState`].
+    pub(crate) fn registers(&mut self) -> Result<Registers, Error> {
+        // KVM completes an `out` when it is entered the next time (KVM API, 5).
+        self.fd.set_kvm_immediate_exit(1);
+        let entered = self.fd.run().map(drop);
+        self.fd.set_kvm_immediate_exit(0);
+        match entered {
+            Err(e) if e.errno() == libc::EINTR => {}
+            Ok(()) => {}
+            Err(e) => return Err(Error::Run(io_error(e))),
+        }
+        self.fd.get_regs().map(|regs| pack(&regs)).map_err(failed("get the vCPU's registers"))
+    }
+
+    fn system_registers(&self, root: Gpa, task_type: u8) -> kvm_sregs {
+        let mut sregs = self.reset;
         let code = kvm_segment {
             limit: u32::MAX,
             selector: selector::RING3_CODE,
@@ -93,7 +147,7 @@ impl Vcpu {
             base: layout::TSS,
             limit: u32::from(descriptors::TSS_LIMIT),
             selector: selector::TASK,
-            type_: self.task_type,
+            type_: task_type,
             present: 1,
             ..Default::default()
         };
@@ -104,28 +158,7 @@ impl Vcpu {
         sregs.cr3 = root.0;
         sregs.cr4 = self.features.cr4;
         sregs.efer = EFER;
-        self.fd.set_sregs(&sregs).map_err(failed("set the vCPU's system registers"))?;
-        if let Some(value) = self.features.xcr0 {
-            let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
-            xcrs.xcrs[0] = kvm_xcr { xcr: 0, value, ..Default::default() };
-            self.fd.set_xcrs(&xcrs).map_err(failed("set the vCPU's XCR0"))?;
-        }
-        // Of the flags only the bit that is always 1.
-        let regs = kvm_regs { rip: entry, rsp: stack, rflags: 2, ..Default::default() };
-        self.fd.set_regs(&regs).map_err(failed("set the vCPU's registers"))
-    }
-
-    /// Loads other page tables.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::VcpuState`].
-    pub(crate) fn set_root(&self, root: Gpa) -> Result<(), Error> {
-        let mut sregs = self.fd.get_sregs().map_err(failed("get the vCPU's system registers"))?;
-        sregs.cr3 = root.0;
-        // KVM_GET_SREGS calls every task busy on SVM, whatever it was set to.
-        sregs.tr.type_ = self.task_type;
-        self.fd.set_sregs(&sregs).map_err(failed("set the vCPU's system registers"))
+        sregs
     }
 
     /// Where the guest is.
@@ -179,4 +212,53 @@ impl Vcpu {
 /// Makes the error of an ioctl.
 fn failed(ioctl: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Error {
     move |e| Error::VcpuState { ioctl, source: io_error(e) }
+}
+
+const fn pack(regs: &kvm_regs) -> Registers {
+    let kvm_regs {
+        rax,
+        rbx,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        rsp,
+        rbp,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
+        rip,
+        rflags,
+    } = *regs;
+    [rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rip, rflags]
+}
+
+const fn unpack(registers: &Registers) -> kvm_regs {
+    let [rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rip, rflags] =
+        *registers;
+    kvm_regs {
+        rax,
+        rbx,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        rsp,
+        rbp,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
+        rip,
+        rflags,
+    }
 }

@@ -2,6 +2,8 @@
 #![expect(unsafe_code, reason = "a memory slot is set by host address")]
 // UNSAFETY: KVM_SET_USER_MEMORY_REGION takes a host address that the kernel and the guest then use.
 
+use std::ops::Range;
+
 use abi::layout;
 use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
@@ -10,28 +12,68 @@ use super::{Kvm, Vcpu, io_error};
 use crate::Error;
 use crate::memory::{GuestMemory, Slot};
 
+/// Slot that only [`Vm::change_slots`] uses.
+const SPARE_SLOT: u32 = 0;
+/// Slot of the private memory.
+const PRIVATE_SLOT: u32 = 1;
+/// First slot of RAM: RAM is given in pieces, each as large as those before it together, 18 at most.
+const RAM_SLOT: u32 = 2;
+/// First slot of what is shared.
+const SHARED_SLOT: u32 = 28;
+
+/// RAM beyond what is in use that a guest is given at first. KVM keeps 8 bytes and more per page of a slot
+/// where it shadows page tables, so slots are no larger than they need be.
+const RAM_SPARE_BYTES: u64 = 8 << 20;
+
 /// A virtual machine. Its memory must outlive it: see [`set_slots`](Self::set_slots).
 #[derive(Debug)]
 pub(crate) struct Vm {
     fd: VmFd,
+    /// Bytes of RAM that the guest has been given.
+    ram_bytes: u64,
+    ram_slots: u32,
 }
 
 impl Vm {
     pub(super) const fn new(fd: VmFd) -> Self {
-        Self { fd }
+        Self { fd, ram_bytes: 0, ram_slots: 0 }
     }
 
-    /// Gives the guest all slots of `memory`, shared ones read-only. The caller keeps `memory` until
-    /// the virtual machine is gone; [`crate::boot::Machine`] is the only one.
+    /// Gives the guest all slots of `memory`, shared ones read-only, and RAM beyond `ram_used`. The caller
+    /// keeps `memory` until the virtual machine is gone; [`crate::machine::Machine`] is the only one.
     ///
     /// # Errors
     ///
     /// [`Error::SetMemorySlot`].
-    pub(crate) fn set_slots(&self, memory: &GuestMemory) -> Result<(), Error> {
-        for (number, slot) in (0..).zip(memory.slots()) {
-            let flags = if slot.is_writable() { 0 } else { KVM_MEM_READONLY };
-            self.set_slot(number, flags, slot.gpa().0, slot.bytes(), slot)?;
+    pub(crate) fn set_slots(&mut self, memory: &GuestMemory, ram_used: u64) -> Result<(), Error> {
+        let mut shared = SHARED_SLOT..;
+        for slot in memory.slots() {
+            if !slot.is_writable() {
+                let number = shared.next().unwrap_or(u32::MAX);
+                self.set_slot(number, KVM_MEM_READONLY, slot.gpa().0, 0..slot.bytes(), slot)?;
+            } else if slot.gpa().0 == layout::PRIVATE.start {
+                self.set_slot(PRIVATE_SLOT, 0, slot.gpa().0, 0..slot.bytes(), slot)?;
+            }
         }
+        self.give_ram(memory, ram_used)
+    }
+
+    /// Gives the guest more RAM if it does not have the first `used` bytes of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SetMemorySlot`].
+    pub(crate) fn give_ram(&mut self, memory: &GuestMemory, used: u64) -> Result<(), Error> {
+        let ram = memory.slots().iter().find(|slot| slot.gpa().0 == layout::RAM_START);
+        let Some(ram) = ram.filter(|ram| self.ram_bytes < used.min(ram.bytes()).max(layout::PAGE))
+        else {
+            return Ok(());
+        };
+        let end = (used + RAM_SPARE_BYTES).max(2 * self.ram_bytes).min(ram.bytes());
+        let (number, start) = (RAM_SLOT + self.ram_slots, self.ram_bytes);
+        self.set_slot(number, 0, layout::RAM_START + start, start..end, ram)?;
+        self.ram_slots += 1;
+        self.ram_bytes = end;
         Ok(())
     }
 
@@ -46,33 +88,33 @@ impl Vm {
     pub(crate) fn change_slots(&self, memory: &GuestMemory) -> Result<(), Error> {
         const SPARE_GPA: u64 = layout::PAGE;
         const { assert!(SPARE_GPA + layout::PAGE <= layout::PRIVATE.start) };
-        let slots = memory.slots();
-        let number = u32::try_from(slots.len()).unwrap_or(u32::MAX);
-        let Some(slot) = slots.first() else {
+        let Some(slot) = memory.slots().first() else {
             return Ok(());
         };
-        self.set_slot(number, KVM_MEM_READONLY, SPARE_GPA, layout::PAGE, slot)?;
-        self.set_slot(number, 0, SPARE_GPA, 0, slot)
+        self.set_slot(SPARE_SLOT, KVM_MEM_READONLY, SPARE_GPA, 0..layout::PAGE, slot)?;
+        self.set_slot(SPARE_SLOT, 0, SPARE_GPA, 0..0, slot)
     }
 
+    /// Gives the guest the part `range` of `backing` at `gpa`; nothing where it is empty.
     fn set_slot(
         &self,
         number: u32,
         flags: u32,
         gpa: u64,
-        bytes: u64,
+        range: Range<u64>,
         backing: &Slot,
     ) -> Result<(), Error> {
+        let bytes = range.end - range.start;
         let region = kvm_userspace_memory_region {
             slot: number,
             flags,
             guest_phys_addr: gpa,
             memory_size: bytes,
-            userspace_addr: backing.host_address(),
+            userspace_addr: backing.host_address() + range.start,
         };
-        // SAFETY: `bytes` are at most the slot's own (one page of at least one in `change_slots`), which
-        // lie in a live mapping of `backing`; numbers and addresses differ, so slots do not overlap; the
-        // caller of `set_slots` keeps the memory until this virtual machine is gone.
+        // SAFETY: `range` lies in the slot's own bytes, which lie in a live mapping of `backing`; numbers and
+        // addresses differ, so slots do not overlap; the caller of `set_slots` keeps the memory until this
+        // virtual machine is gone.
         unsafe { self.fd.set_user_memory_region(region) }.map_err(|e| Error::SetMemorySlot {
             slot: number,
             gpa,
@@ -81,13 +123,13 @@ impl Vm {
         })
     }
 
-    /// Makes the only vCPU, whose task register's segment has this type.
+    /// Makes the only vCPU.
     ///
     /// # Errors
     ///
     /// [`Error::CreateVcpu`], [`Error::VcpuState`].
-    pub(crate) fn create_vcpu(&self, kvm: &Kvm, task_type: u8) -> Result<Vcpu, Error> {
+    pub(crate) fn create_vcpu(&self, kvm: &Kvm) -> Result<Vcpu, Error> {
         let fd = self.fd.create_vcpu(0).map_err(|e| Error::CreateVcpu(io_error(e)))?;
-        Vcpu::new(fd, kvm, task_type)
+        Vcpu::new(fd, kvm)
     }
 }

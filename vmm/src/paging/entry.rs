@@ -41,6 +41,20 @@ pub(crate) enum Protection {
 }
 
 impl Protection {
+    const ALL: [Self; 6] = [
+        Self::SystemRead,
+        Self::SystemWrite,
+        Self::SystemExecute,
+        Self::Read,
+        Self::Write,
+        Self::Execute,
+    ];
+
+    /// The protection that these flags of an entry mean, if they mean one.
+    pub(super) fn of_flags(flags: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|protection| protection.flags() == flags)
+    }
+
     pub(super) const fn flags(self) -> u64 {
         PRESENT
             | ACCESSED_DIRTY

@@ -24,7 +24,8 @@ impl Need {
         range: &Range<u64>,
         access: Access,
     ) -> bool {
-        let mut copies = false;
+        let is_frozen = table.is_some_and(|table| table.is_frozen);
+        let (mut copies, mut adds) = (false, false);
         for (index, part) in level.entries(base, range) {
             let entry = table.map_or(0, |table| table.entries[index]);
             let child = table.and_then(|table| table.children.get(&index));
@@ -33,6 +34,7 @@ impl Need {
                 (_, None) if entry == 0 => false,
                 (Level::Table, Some(_)) if entry == 0 => {
                     self.frames += 1;
+                    adds = true;
                     false
                 }
                 (Level::Table, flags) => flags != Some(entry & !ADDRESS),
@@ -45,14 +47,19 @@ impl Need {
                 (Level::Directory, Some(_)) if child.is_none() => {
                     let pages = (part.end - part.start) / layout::PAGE;
                     self.frames += 1 + usize::try_from(pages).unwrap_or(usize::MAX);
+                    adds = true;
                     false
                 }
                 _ => {
                     self.frames += usize::from(child.is_none());
+                    adds |= child.is_none();
+                    let child = child.map(|child| &**child);
                     self.add_table(child, level.below(), start, &part, access)
                 }
             };
         }
+        // A table of a snapshot is copied for any change.
+        let copies = copies || is_frozen && adds;
         // A copy takes a frame; one that does not exist yet was counted by its parent.
         self.frames += usize::from(copies);
         copies

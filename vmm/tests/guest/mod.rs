@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use abi::layout::{self, ExceptionRecord};
-use abi::{Access, Frame, Request};
+use abi::{Access, Frame, Readiness, Request};
 use vmm::host::{Host, Stdio};
 use vmm::{BootParams, Config, Exit, Fault, Image, MicroVm, Program, RunStats};
 
@@ -146,6 +146,17 @@ impl Guest {
     fn load_ret(self) -> Self {
         let disp = u32::try_from(FRAME_RET).unwrap().to_le_bytes();
         self.code(&[0x48, 0x8b, 0x04, 0x25]).code(&disp)
+    }
+
+    /// Says that it is ready, as one that has instantiated its program if it may.
+    pub(crate) fn ready(self) -> Self {
+        let ready = |readiness| Request::Ready { readiness };
+        let (linked, instantiated) = (ready(Readiness::Linked), ready(Readiness::Instantiated));
+        let next = Self { text: Vec::new(), ..self.clone() }.call(instantiated);
+        // mov rax, [ret]; test rax, rax; jnz over
+        let guest = self.call(linked).load_ret().code(&[0x48, 0x85, 0xc0, 0x75]);
+        let over = u8::try_from(next.text.len()).unwrap();
+        guest.code(&[over]).code(&next.text)
     }
 
     pub(crate) fn exit(self, status: i32) -> Self {
