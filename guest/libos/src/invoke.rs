@@ -13,6 +13,7 @@ use core::fmt::Display;
 
 use abi::boot::BootInfo;
 use wasm_wave::untyped::UntypedFuncCall;
+use wasm_wave::writer::Writer;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{self, Component};
 use wasmtime::{Error, ExternType, FuncType, Instance, Module, Result, Store, Val, ValType};
@@ -20,8 +21,76 @@ use wasmtime::{Error, ExternType, FuncType, Instance, Module, Result, Store, Val
 use crate::process::Process;
 use crate::{p1, p2};
 
-/// A component's function that was called: the next call is mostly of the same.
-pub(crate) struct ComponentFunction {
+/// A call of a component's function, ready to be made; any number of times.
+pub(crate) struct ComponentCall {
+    /// What the boot information says.
+    text: Vec<u8>,
+    function: ComponentFunction,
+    params: Vec<component::Val>,
+}
+
+impl ComponentCall {
+    /// Reads what the boot information says. If that is what it said for the `last` call, there is nothing
+    /// to do; if it is the same function, there is nothing to look up.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the text; there is no such function, and which there are; a type that has no
+    /// text form.
+    pub(crate) fn read(
+        last: Option<Self>,
+        store: &mut Store<p2::Wasi>,
+        component: &Component,
+        instance: &component::Instance,
+        boot: &BootInfo<'_>,
+    ) -> Result<Self> {
+        let last = match last {
+            Some(last) if last.text == boot.invoke => return Ok(last),
+            Some(last) => Some(last.function),
+            None => None,
+        };
+        let text = String::from_utf8_lossy(boot.invoke);
+        let wrong = |error: &dyn Display| Error::msg(format!("invoke {text:?}: {error}"));
+        let (interface, call) = match text.split_once('#') {
+            Some((interface, call)) => (Some(interface), call),
+            None => (None, text.as_ref()),
+        };
+        let call = UntypedFuncCall::parse(call).map_err(|error| wrong(&error))?;
+        let function = match last.filter(|last| last.is(interface, call.name())) {
+            Some(function) => function,
+            None => ComponentFunction::find(store, component, instance, interface, call.name())
+                .map_err(|error| wrong(&error))?,
+        };
+        let params = call
+            .to_wasm_params::<wasm_wave::value::Value>(&function.params)
+            .map_err(|error| wrong(&error))?;
+        let params = params.iter().map(wave::val).collect::<Result<Vec<_>>>()?;
+        Ok(Self { text: boot.invoke.to_vec(), function, params })
+    }
+
+    /// Makes the call and prints the result on a line of standard output.
+    ///
+    /// # Errors
+    ///
+    /// What ended the function; standard output takes nothing.
+    pub(crate) fn call(&self, store: &mut Store<p2::Wasi>) -> Result<()> {
+        let Self { function, params, .. } = self;
+        let mut results = Vec::new();
+        results.resize(function.results.len(), component::Val::Bool(false));
+        function.function.call(&mut *store, params, &mut results)?;
+        let mut text = String::new();
+        for (result, ty) in results.iter().zip(&function.results) {
+            Writer::new(&mut text)
+                .write_value(&wave::value(result, ty)?)
+                .map_err(|error| Error::msg(format!("print the result: {error}")))?;
+            text.push('\n');
+        }
+        print(store.data_mut().process.get()?, &text)
+    }
+}
+
+/// A component's function.
+struct ComponentFunction {
     /// As the call named it.
     interface: Option<String>,
     name: String,
@@ -69,68 +138,6 @@ impl ComponentFunction {
 
     fn is(&self, interface: Option<&str>, name: &str) -> bool {
         self.interface.as_deref() == interface && self.name == name
-    }
-}
-
-/// A call of a component's function, ready to be made.
-pub(crate) struct ComponentCall<'a> {
-    function: &'a ComponentFunction,
-    params: Vec<component::Val>,
-}
-
-impl<'a> ComponentCall<'a> {
-    /// Reads what the boot information says. The function is looked up if it is not the `last` one, and
-    /// is the last one then.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the text; there is no such function, and which there are; a type that has no
-    /// text form.
-    pub(crate) fn read(
-        last: &'a mut Option<ComponentFunction>,
-        store: &mut Store<p2::Wasi>,
-        component: &Component,
-        instance: &component::Instance,
-        boot: &BootInfo<'_>,
-    ) -> Result<Self> {
-        let text = String::from_utf8_lossy(boot.invoke);
-        let wrong = |error: &dyn Display| Error::msg(format!("invoke {text:?}: {error}"));
-        let (interface, call) = match text.split_once('#') {
-            Some((interface, call)) => (Some(interface), call),
-            None => (None, text.as_ref()),
-        };
-        let call = UntypedFuncCall::parse(call).map_err(|error| wrong(&error))?;
-        let name = call.name();
-        let function = match last.take_if(|last| last.is(interface, name)) {
-            Some(function) => function,
-            None => ComponentFunction::find(store, component, instance, interface, name)
-                .map_err(|error| wrong(&error))?,
-        };
-        let function = last.insert(function);
-        let params = call
-            .to_wasm_params::<wasm_wave::value::Value>(&function.params)
-            .map_err(|error| wrong(&error))?;
-        let params = params.iter().map(wave::val).collect::<Result<Vec<_>>>()?;
-        Ok(Self { function, params })
-    }
-
-    /// Makes the call and prints the result on a line of standard output.
-    ///
-    /// # Errors
-    ///
-    /// What ended the function; standard output takes nothing.
-    pub(crate) fn call(self, store: &mut Store<p2::Wasi>) -> Result<()> {
-        let Self { function, params } = self;
-        let mut results = Vec::new();
-        results.resize(function.results.len(), component::Val::Bool(false));
-        function.function.call(&mut *store, &params, &mut results)?;
-        let mut text = String::new();
-        for (result, ty) in results.iter().zip(&function.results) {
-            text += &wasm_wave::to_string(&wave::value(result, ty)?)
-                .map_err(|error| Error::msg(format!("print the result: {error}")))?;
-            text.push('\n');
-        }
-        print(store.data_mut().process.get()?, &text)
     }
 }
 

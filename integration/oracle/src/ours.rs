@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use abi::boot::{BootHeader, BootInfo, Preopen};
@@ -67,7 +67,8 @@ impl Prepared {
     /// There is nothing to call.
     pub fn call(&mut self, world: &World, grants: &Grants, invoke: &str) -> Result<i32> {
         let Grants { args, env, cwd, .. } = grants;
-        let entries: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let entries: Vec<String> =
+            env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let header = BootHeader {
             flags: world.terminals,
             tsc_khz: tsc_khz(),
@@ -95,16 +96,23 @@ impl Prepared {
         let encoded = boot.encode();
         let boot =
             BootInfo::decode(&encoded).ok_or_else(|| Error::msg("malformed boot information"))?;
+        world.arrives(&encoded);
         self.prepared.call(&boot, &world.calls)
     }
 }
 
 /// What a program's host calls reach: standard streams and directories.
-#[derive(Debug)]
 pub struct World {
     calls: Calls,
+    window: Arc<Mutex<Window>>,
     terminals: u32,
     preopens: Vec<(Handle, bool, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("preopens", &self.preopens).finish_non_exhaustive()
+    }
 }
 
 impl World {
@@ -126,15 +134,23 @@ impl World {
             .collect();
         let terminals = host.terminal_flags();
         let (area, reply) = (vec![0; CALL_DATA_BYTES], vec![0; CALL_DATA_BYTES]);
-        let window = Mutex::new(Window { host, area, reply });
-        let calls = Calls::new(InProcess { window, log: log.clone() });
-        Ok(Self { calls, terminals, preopens })
+        let window = Arc::new(Mutex::new(Window { host, area, reply }));
+        let calls = Calls::new(InProcess { window: Arc::clone(&window), log: log.clone() });
+        Ok(Self { calls, window, terminals, preopens })
+    }
+
+    /// Puts boot information where it arrives: over what the last host call left.
+    fn arrives(&self, boot: &[u8]) {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        for (to, from) in window.area.iter_mut().zip(boot) {
+            *to = *from;
+        }
     }
 }
 
 /// Host calls by function call.
 struct InProcess {
-    window: Mutex<Window>,
+    window: Arc<Mutex<Window>>,
     log: CallLog,
 }
 

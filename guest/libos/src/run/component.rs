@@ -6,7 +6,7 @@ use wasmtime::{Engine, Result, Store};
 
 use super::{started, status};
 use crate::call::Calls;
-use crate::invoke::{ComponentCall, ComponentFunction};
+use crate::invoke::ComponentCall;
 use crate::p2::bindings::{Command, CommandIndices};
 use crate::p2::{self, Wasi};
 use crate::process::Granted;
@@ -23,8 +23,8 @@ pub(super) struct Prepared {
 struct Live {
     store: Store<Wasi>,
     instance: Option<Instance>,
-    /// The function that was called last.
-    function: Option<ComponentFunction>,
+    /// The call by name that was made last.
+    call: Option<ComponentCall>,
     /// Nothing in here can be called again.
     spent: bool,
 }
@@ -73,7 +73,7 @@ impl Prepared {
 impl Live {
     fn new(engine: &Engine, process: Granted) -> Self {
         let store = Store::new(engine, Wasi::new(process));
-        Self { store, instance: None, function: None, spent: false }
+        Self { store, instance: None, call: None, spent: false }
     }
 
     /// The instance, which is made if there is none.
@@ -108,8 +108,8 @@ impl Live {
         instance: &Instance,
         boot: &BootInfo<'_>,
     ) -> Result<Result<()>> {
-        let call =
-            ComponentCall::read(&mut self.function, &mut self.store, component, instance, boot)?;
-        Ok(call.call(&mut self.store))
+        let last = self.call.take();
+        let call = ComponentCall::read(last, &mut self.store, component, instance, boot)?;
+        Ok(self.call.insert(call).call(&mut self.store))
     }
 }

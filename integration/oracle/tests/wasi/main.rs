@@ -7,6 +7,8 @@ mod p1;
 #[cfg(test)]
 mod p2;
 #[cfg(test)]
+mod prepared;
+#[cfg(test)]
 mod programs;
 #[cfg(test)]
 mod sequences;
