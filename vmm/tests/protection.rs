@@ -97,7 +97,9 @@ fn page_tables_are_out_of_reach() {
 fn guard_pages_fault() {
     require_kvm!();
     let data_end = layout::CALL_DATA + layout::CALL_DATA_BYTES as u64;
-    for address in [layout::STACK.start - 8, layout::GUEST_DATA.end, data_end, layout::IMAGE.end] {
+    let exceptions = layout::EXCEPTION_STACK;
+    let guards = [exceptions.start - 8, exceptions.end, layout::STACK.start - 8, data_end];
+    for address in guards.into_iter().chain([layout::IMAGE.end]) {
         assert_page_fault(&Guest::new().poke(address, 1), address, WRITE | USER);
     }
 }

@@ -154,9 +154,9 @@ impl Guest {
         let (linked, instantiated) = (ready(Readiness::Linked), ready(Readiness::Instantiated));
         let next = Self { text: Vec::new(), ..self.clone() }.call(instantiated);
         // mov rax, [ret]; test rax, rax; jnz over
-        let guest = self.call(linked).load_ret().code(&[0x48, 0x85, 0xc0, 0x75]);
-        let over = u8::try_from(next.text.len()).unwrap();
-        guest.code(&[over]).code(&next.text)
+        let guest = self.call(linked).load_ret().code(&[0x48, 0x85, 0xc0, 0x0f, 0x85]);
+        let over = u32::try_from(next.text.len()).unwrap();
+        guest.code(&over.to_le_bytes()).code(&next.text)
     }
 
     pub(crate) fn exit(self, status: i32) -> Self {
