@@ -62,8 +62,12 @@ check: guest cxx ## check format, lints and documentation: warnings are errors
 	@echo "checks passed"
 
 .PHONY: bench
-bench: build ## measure; on an otherwise idle machine
-	@$(CARGO) bench --quiet --workspace --bench '*'
+bench: build ## measure, in one table; on an otherwise idle machine (BENCH="--json SECTION...")
+	@$(CARGO) bench --quiet --workspace --bench bench -- $(BENCH)
+
+.PHONY: gate-update
+gate-update: build ## accept the numbers of instructions that `make test` compares with
+	@UPDATE_GATE=1 $(CARGO) test --quiet --release --workspace --test gate -- --nocapture
 
 # rustc links by a C compiler.
 .PHONY: cc
