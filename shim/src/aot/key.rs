@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 
 use super::Wasm;
-use super::entry::MAGIC;
+use super::entry::Kind;
+use super::trailer::MAGIC;
 use super::wasm::hex;
 use crate::compile::{Refusal, settings};
 
@@ -35,12 +36,12 @@ impl Key {
         &self.0
     }
 
-    /// Name of the program's file.
-    pub(super) fn program_name(&self) -> String {
-        format!("{}.cwasm", hex(&self.0))
+    /// Name of a file of this key.
+    pub(super) fn name(&self, kind: Kind) -> String {
+        format!("{}.{}", self.stem(), kind.extension())
     }
 
-    /// What the names of the lock and the temporary file begin with.
+    /// What the names of all its files begin with.
     pub(super) fn stem(&self) -> String {
         hex(&self.0)
     }
