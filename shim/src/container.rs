@@ -79,6 +79,12 @@ impl OwnedCgroup {
     pub fn new(cgroup: Cgroup) -> Self {
         Self(cgroup)
     }
+
+    /// The files by which a process joins it.
+    #[must_use]
+    pub fn join_files(&self) -> Vec<PathBuf> {
+        self.0.join_files()
+    }
 }
 
 impl Drop for OwnedCgroup {

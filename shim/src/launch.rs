@@ -1,9 +1,9 @@
 //! The VMM process of a task: started early, told late.
 //!
 //! A process is spawned with nothing but a socket ([`Program::spawn`]); while the shim looks for the
-//! program, it goes into its namespaces by itself ([`Idle::confine`]); then it is given the workload and
-//! the descriptors ([`Idle::run`]), answers that it is ready, or what is wrong, and waits for the start.
-//! The shim puts it into its control group before it is given anything.
+//! program, it goes into its namespaces and its control group by itself ([`Idle::confine`],
+//! [`Idle::join`]); then it is given the workload and the descriptors ([`Idle::run`]), answers that it is
+//! ready, or what is wrong, and waits for the start.
 //!
 //! It inherits its socket as standard input and nothing else: its standard streams and the compiled
 //! program are handed over ([`channel`]). It is not tied to the life of the shim once it runs: a shim
@@ -168,7 +168,21 @@ impl Idle {
     ///
     /// It cannot be told.
     pub async fn confine(&mut self, confinement: Confinement) -> Result<(), LaunchError> {
-        let sent = channel::send(&mut self.socket, &Order::Confine(confinement), &[]).await;
+        self.tell(Order::Confine(confinement)).await
+    }
+
+    /// Has it join a control group by `files`; whether it could is told by its answer to
+    /// [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// It cannot be told.
+    pub async fn join(&mut self, files: Vec<PathBuf>) -> Result<(), LaunchError> {
+        self.tell(Order::Join(files)).await
+    }
+
+    async fn tell(&mut self, order: Order) -> Result<(), LaunchError> {
+        let sent = channel::send(&mut self.socket, &order, &[]).await;
         // One that has ended, or ends for an error of its own, is asked why later.
         sent.or_else(|error| if is_gone(&error) { Ok(()) } else { Err(LaunchError::Give(error)) })
     }

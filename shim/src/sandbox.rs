@@ -21,7 +21,7 @@ use crate::artifact;
 use crate::bundle::Bundle;
 use crate::compile::{CompileError, Entry as ProgramEntry};
 use crate::container::{Container, Held};
-use crate::containerd::Containerd;
+use crate::containerd::{Containerd, content_dir};
 use crate::error::Error;
 use crate::events::Events;
 use crate::launch::{Idle, Program, Work};
@@ -219,8 +219,8 @@ impl Sandbox {
         let (place, ready) = match placed {
             Ok(mut place) => {
                 (steps.rootfs, steps.cgroup) = (place.rootfs_took, place.cgroup_took);
-                let entered = std::mem::replace(&mut place.entered, Ok(()));
-                (Ok(place), entered.and(found))
+                let told = std::mem::replace(&mut place.told, Ok(()));
+                (Ok(place), told.and(found))
             }
             Err(error) => (Err(error), found),
         };
@@ -276,6 +276,10 @@ impl Sandbox {
     async fn wasm(&self, id: &str, bundle: &Bundle) -> Result<Wasm, Error> {
         let Environment { containerd, namespace, .. } = &*self.environment;
         let containerd = Containerd::connect(containerd, namespace).await?;
+        let containerd = match content_dir(&bundle.dir) {
+            Some(dir) => containerd.with_content_dir(dir),
+            None => containerd,
+        };
         Ok(artifact::find(&containerd, id, bundle).await?)
     }
 

@@ -38,7 +38,7 @@ pub(crate) async fn launched(script: &str) -> Result<(Container, Child), LaunchE
 
 /// The start of a script that takes its two orders, is ready, and waits for its start.
 pub(crate) const UNTIL_START: &str = r#"read confine; read run;
-    echo '{"ready":{"confine":1,"boot":2,"cpu":3}}' >&0; read start || exit 125; "#;
+    echo '{"ready":{"confine":1,"join":2,"boot":3,"cpu":4}}' >&0; read start || exit 125; "#;
 
 struct Watched {
     container: std::sync::Arc<Container>,

@@ -3,6 +3,7 @@
 //! | Says | | With descriptors | Means |
 //! |---|---|---|---|
 //! | shim | [`Order::Confine`] | | go where the task is to live |
+//! | shim | [`Order::Join`] | | join the task's control group |
 //! | shim | [`Order::Run`] | [`Handed`] | open everything the workload names, make the micro-VM |
 //! | VMM | [`Report::Ready`] | | it stands, and waits |
 //! | shim | [`Order::Start`] | | run the program |
@@ -16,6 +17,7 @@ use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -46,6 +48,8 @@ const CHUNK_BYTES: usize = 16 << 10;
 pub(crate) enum Order {
     /// Enter the task's namespaces.
     Confine(Confinement),
+    /// Join the control group by these files.
+    Join(Vec<PathBuf>),
     /// Make the micro-VM. The program's path in it is not used: it comes as a descriptor.
     Run(Box<Workload>),
     /// Run the program.
@@ -68,6 +72,8 @@ pub(crate) enum Report {
 pub struct Cost {
     /// Entering namespaces and binding files, by the clock.
     pub confine: u64,
+    /// Joining the control group, by the clock.
+    pub join: u64,
     /// Opening what the workload names and making the micro-VM, by the clock.
     pub boot: u64,
     /// CPU time of the process from its first instruction on.

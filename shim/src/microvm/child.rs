@@ -16,6 +16,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Booted, RunError, STATUS_ERROR, boot, message};
+use crate::cgroup::{self, CgroupError};
 use crate::error::line;
 use crate::launch::channel::{Order, Orders, Report};
 use crate::launch::confine::ConfineError;
@@ -36,6 +37,8 @@ enum ChildError {
     OutOfTurn,
     #[error(transparent)]
     Confine(#[from] ConfineError),
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     #[error(transparent)]
     Run(#[from] RunError),
     #[error("report to the shim")]
@@ -86,7 +89,9 @@ fn serve(mut orders: Orders) -> Result<u8, ChildError> {
     orders.report(&Report::Ready(cost)).map_err(ChildError::Report)?;
     match orders.next().map_err(ChildError::Read)? {
         Some(Order::Start) => {}
-        Some(Order::Confine(_) | Order::Run(_)) => return Err(ChildError::OutOfTurn),
+        Some(Order::Confine(_) | Order::Join(_) | Order::Run(_)) => {
+            return Err(ChildError::OutOfTurn);
+        }
         // The shim is gone, or has changed its mind.
         None => return Ok(STATUS_ERROR),
     }
@@ -107,6 +112,11 @@ fn prepare(orders: &mut Orders) -> Result<Option<(Workload, Booted, Cost)>, Chil
                 let since = Instant::now();
                 confinement.enter()?;
                 cost.confine = micros(since);
+            }
+            Some(Order::Join(files)) => {
+                let since = Instant::now();
+                cgroup::join(&files)?;
+                cost.join = micros(since);
             }
             Some(Order::Run(workload)) => break *workload,
             Some(Order::Start) => return Err(ChildError::OutOfTurn),

@@ -23,15 +23,16 @@ use crate::rootfs::{Rootfs, RootfsError};
 pub(super) struct Place {
     pub(super) rootfs: Rootfs,
     pub(super) cgroup: OwnedCgroup,
-    /// Whether the process has gone there.
-    pub(super) entered: Result<(), Error>,
+    /// Whether the process has been told to go there.
+    pub(super) told: Result<(), Error>,
     /// What mounting took.
     pub(super) rootfs_took: Duration,
     /// What the control group took.
     pub(super) cgroup_took: Duration,
 }
 
-/// Makes the place for `idle`, moves it into the control group, and has it go into its namespaces.
+/// Makes the place for `idle`, and has it go there; whether it could is told by its answer to
+/// [`Idle::run`].
 ///
 /// # Errors
 ///
@@ -58,12 +59,15 @@ pub(super) async fn make(
         .map_err(lost)?;
     // The process copies the mounts it finds: the root file system has to be among them. If there is
     // none, the thread says why.
-    let told = match is_mounted.await {
+    let confined = match is_mounted.await {
         Ok(()) => idle.confine(confinement(bundle)).await,
         Err(_) => Ok(()),
     };
     let made = receive.await.map_err(|_| lost(io::Error::other("the thread ended")))?;
-    made.map(|place| Place { entered: place.entered.and(told.map_err(Error::from)), ..place })
+    let mut place = made?;
+    let joined = idle.join(place.cgroup.join_files()).await;
+    place.told = confined.and(joined).map_err(Error::from);
+    Ok(place)
 }
 
 fn make_here(
@@ -77,16 +81,15 @@ fn make_here(
     let rootfs = timed(&mut rootfs_took, || Rootfs::mount(bundle.rootfs.clone(), &request.rootfs))?;
     // If nobody listens, nobody needs to know.
     let _ = mounted.send(());
-    let (owned, entered) = timed(&mut cgroup_took, || {
+    let cgroup = timed(&mut cgroup_took, || {
         let cgroup = Hierarchies::of_this_host()?.cgroup(&bundle.cgroup_path, namespace);
         cgroup.create(bundle.resources.as_ref())?;
-        let owned = OwnedCgroup::new(cgroup.clone());
+        let cgroup = OwnedCgroup::new(cgroup);
         Leftovers::of(&bundle.cgroup_path).write(&request.bundle)?;
-        let entered = cgroup.join(pid).map_err(Error::from);
-        adjust_oom_score(pid, bundle.oom_score_adj);
-        Ok::<_, Error>((owned, entered))
+        Ok::<_, Error>(cgroup)
     })?;
-    Ok(Place { rootfs, cgroup: owned, entered, rootfs_took, cgroup_took })
+    adjust_oom_score(pid, bundle.oom_score_adj);
+    Ok(Place { rootfs, cgroup, told: Ok(()), rootfs_took, cgroup_took })
 }
 
 fn confinement(bundle: &Bundle) -> Confinement {

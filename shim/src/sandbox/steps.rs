@@ -21,7 +21,7 @@ pub struct Steps {
     pub(super) spawn: Duration,
     /// Mounting the root file system.
     pub(super) rootfs: Duration,
-    /// Making the control group and moving the VMM process there.
+    /// Making the control group.
     pub(super) cgroup: Duration,
     /// Finding the image's wasm.
     pub(super) find: Duration,
@@ -66,7 +66,8 @@ impl Steps {
             task = id, create_ms = ms(self.create), bundle_ms = ms(self.bundle),
             spawn_ms = ms(self.spawn), rootfs_ms = ms(self.rootfs), cgroup_ms = ms(self.cgroup),
             find_ms = ms(self.find), program_ms = ms(self.program), ready_ms = ms(self.ready),
-            vmm_confine_ms = of_vmm(self.vmm.confine), vmm_boot_ms = of_vmm(self.vmm.boot),
+            vmm_confine_ms = of_vmm(self.vmm.confine), vmm_join_ms = of_vmm(self.vmm.join),
+            vmm_boot_ms = of_vmm(self.vmm.boot),
             vmm_cpu_ms = of_vmm(self.vmm.cpu), cpu_ms = ms(cpu().saturating_sub(self.cpu_before));
             "start"
         );
