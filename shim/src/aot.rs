@@ -180,8 +180,8 @@ impl AotCache {
     ///
     /// [`CompileError`] on a machine without compiler.
     pub fn find(&self, wasm: &Wasm) -> Result<Option<CompiledProgram>, CompileError> {
-        let key = Key::of(wasm)?;
         let Ok(Some(dir)) = self.open_existing_dir() else { return Ok(None) };
+        let key = Key::of(wasm, Some(&dir))?;
         let stored = entry::read(&dir, &key, Kind::Program).ok().flatten();
         Ok(stored.map(|stored| self.cached(stored, &key)))
     }
@@ -192,12 +192,13 @@ impl AotCache {
         entry: Entry,
         waiting: &dyn Fn(),
     ) -> Result<CompiledProgram, CompileError> {
-        let key = Key::of(wasm)?;
+        let dir = self.open_dir();
+        let key = Key::of(wasm, dir.as_ref().ok())?;
         let uncached = |cause| {
-            let program = self.compiler.compile(wasm, entry, waiting)?;
+            let program = self.compiler.compile(wasm, entry, key::withheld(), waiting)?;
             in_memory(program, cause, key.clone(), wasm)
         };
-        let dir = match self.open_dir() {
+        let dir = match dir {
             Ok(dir) => dir,
             Err(cause) => return uncached(cause),
         };
@@ -217,7 +218,7 @@ impl AotCache {
         }
         lock::sweep(&dir);
         let CompiledFile { file, is_command, cost } =
-            self.compiler.compile(wasm, entry, waiting)?;
+            self.compiler.compile(wasm, entry, key::withheld(), waiting)?;
         let about = About { origin: wasm.sha256_bytes(), is_command, name: wasm.name() };
         let fill = |target: &File| store::copy_program(&file, target);
         let stored = store::write(&dir, &key, Kind::Program, about, fill);

@@ -15,14 +15,15 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, openat, st
 use super::CacheError;
 use super::entry::{remove, temporary_name};
 use super::key::Key;
-use crate::compile::WALL_TIME_MAX;
+use crate::compile::{TURN_WAIT_MAX, WALL_TIME_MAX};
 
 /// How long to wait between two attempts: short beside a compilation, long beside an attempt.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// When a person who waits is told what for.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 /// How long to wait for a program: what another process may take to get its turn, to compile and to write.
-pub(super) const COMPILE_WAIT_MAX: Duration = WALL_TIME_MAX.saturating_add(Duration::from_secs(60));
+pub(super) const COMPILE_WAIT_MAX: Duration =
+    WALL_TIME_MAX.saturating_add(TURN_WAIT_MAX).saturating_add(Duration::from_secs(60));
 
 /// The lock of one key, held.
 #[derive(Debug)]

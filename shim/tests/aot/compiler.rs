@@ -61,7 +61,7 @@ fn the_child_confines_itself() {
         file.write_all_at(&command(1), 0).unwrap();
         let output = Command::new("sh")
             .args(["-c", &script, HYPERLIGHT, Job::Compile.subcommand()])
-            .args([wasm(&command(1)).sha256(), Entry::Command.word()])
+            .args([wasm(&command(1)).sha256(), Entry::Command.word(), "none"])
             .stdin(file)
             .stderr(Stdio::piped())
             .output()
