@@ -19,7 +19,7 @@ CARGO := $(if $(shell command -v protoc),,PROTOC="$$(integration/tools.sh protoc
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo; echo "Release binaries: $(TARGET)/release/{hyperlight,containerd-shim-hyperlight-v1}"
 
 .PHONY: build

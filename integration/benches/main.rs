@@ -4,7 +4,12 @@
 //! them. The JSON is also left in `bench.json` in cargo's target directory. A section that cannot be
 //! measured says why, and a goal that is missed fails nothing: the exit status is 0.
 
+mod calls;
+mod compile;
+mod host;
+mod machine;
 mod start;
+mod wasm;
 
 use std::process::ExitCode;
 
@@ -15,7 +20,14 @@ use integration::{say, target_directory};
 /// A section: its name on the command line, its title, what measures it.
 type Section = (&'static str, &'static str, fn(&mut Report) -> Result<()>);
 
-const SECTIONS: &[Section] = &[("start", "Start of a micro-VM", start::measure)];
+const SECTIONS: &[Section] = &[
+    ("start", "Start of a micro-VM", start::measure),
+    ("wasm", "Speed of wasm", wasm::measure),
+    ("calls", "Host calls", calls::measure),
+    ("host", "Host calls, the host's side", host::measure),
+    ("exits", "VM exits of one operation", calls::exits),
+    ("compile", "Compiling, and starting what is compiled", compile::measure),
+];
 
 fn main() -> Result<ExitCode> {
     // `cargo bench` gives `--bench` to each.

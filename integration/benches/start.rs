@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(40);
 /// Measures the section.
 pub(crate) fn measure(report: &mut Report) -> Result<()> {
     ensure!(std::path::Path::new("/dev/kvm").exists(), "no /dev/kvm");
-    let small = small()?;
+    let small = subject("small.wat")?;
     let floor = Floor::open()?;
     let mut standing = floor.create()?;
     let mut destroy = Vec::new();
@@ -60,10 +60,10 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The small component, compiled.
-pub(crate) fn small() -> Result<Subject> {
+/// The program `name` of `benches/programs`, a `.wat`, compiled.
+pub(crate) fn subject(name: &str) -> Result<Subject> {
     let cache = Scratch::new()?;
-    let wasm = workspace().join("integration/benches/programs/small.wat");
-    let compiled = subject::compile(&hyperlight()?, &programs::assemble(&wasm)?, &cache)?;
+    let wasm = programs::assemble(&workspace().join("integration/benches/programs").join(name))?;
+    let compiled = subject::compile(&hyperlight()?, &wasm, &cache)?;
     Subject::new(&subject::guest_image()?, &compiled.program)
 }

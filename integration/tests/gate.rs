@@ -2,8 +2,6 @@
 //!
 //! `UPDATE_GATE=1` stores the counts instead (`make gate-update`).
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
-
 use integration::gate::{self, FLOORS, SLOWER, UPDATE, Verdict};
 use integration::say;
 
