@@ -1,7 +1,7 @@
 //! The name of a program in the cache: a digest of all that its bytes depend on.
 //!
 //! Rule: if two programs could differ, their keys do. [`settings`] has Wasmtime's version, the engine's
-//! settings and the CPU features that code is generated for, which are those that KVM offers to guests;
+//! settings and the CPU features that code is generated for, which are those that guests can use;
 //! the ABI and the artifact's digest come on top. So a program from another version or CPU is none here.
 //!
 //! Asking the compiler and KVM takes a millisecond, which is remembered like the [`digests`] of files:

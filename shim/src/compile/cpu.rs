@@ -1,9 +1,9 @@
 //! The CPU that programs are compiled for: the one that guests get.
 //!
-//! Rule: the compiler finds out by itself what the CPU under this process has. What KVM does not offer to
-//! guests of it is [`Withheld`], and is turned off: the guest cannot ask, and an instruction that it does
-//! not have would end a program in the middle. Where there is no KVM, nothing runs either, and the
-//! program is compiled for this CPU.
+//! Rule: the compiler finds out by itself what the CPU under this process has. What of it guests cannot
+//! execute is [`Withheld`], and is turned off: the guest does not ask, and an instruction that it does not
+//! have would end a program in the middle. Where there is no KVM, nothing runs either, and the program
+//! is compiled for this CPU.
 #![expect(unsafe_code, reason = "Wasmtime's setter of compiler flags")]
 // UNSAFETY: Config::cranelift_flag_set is unsafe because a flag may say that the CPU has what it has not.
 
@@ -37,7 +37,7 @@ const X86_64: &[(&str, &str)] = &[
     ("has_lzcnt", "lzcnt"),
 ];
 
-/// Features that guests do not have, whatever the CPU has: a bit for each of [`FEATURES`].
+/// Features that guests do not have even if the CPU has: a bit for each of [`FEATURES`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Withheld(u32);
 
