@@ -19,7 +19,7 @@ CARGO := $(if $(shell command -v protoc),,PROTOC="$$(integration/tools.sh protoc
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo; echo "Release binaries: $(TARGET)/release/{hyperlight,containerd-shim-hyperlight-v1}"
 
 .PHONY: build
@@ -62,8 +62,12 @@ check: guest cxx ## check format, lints and documentation: warnings are errors
 	@echo "checks passed"
 
 .PHONY: bench
-bench: build ## measure; on an otherwise idle machine
-	@$(CARGO) bench --quiet --workspace --bench '*'
+bench: build ## measure, in one table; on an otherwise idle machine (BENCH="--json SECTION...")
+	@$(CARGO) bench --quiet --workspace --bench bench -- $(BENCH)
+
+.PHONY: gate-update
+gate-update: build ## accept the numbers of instructions that `make test` compares with
+	@UPDATE_GATE=1 $(CARGO) test --quiet --release --workspace --test gate -- --nocapture
 
 # rustc links by a C compiler.
 .PHONY: cc

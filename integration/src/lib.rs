@@ -8,7 +8,10 @@
 //! [`Node`] is where to start: `Node::start()` gives a containerd with a registry beside it,
 //! `node.push(..)`, `node.ctr(..)` work with it, and dropping it takes it down and checks.
 
+pub mod bench;
 pub mod exits;
+pub mod floor;
+pub mod gate;
 pub mod leaks;
 mod micro_vm;
 mod node;
@@ -18,6 +21,7 @@ pub mod programs;
 mod registry;
 pub mod run;
 pub mod scratch;
+pub mod subject;
 pub mod svm;
 pub mod tools;
 

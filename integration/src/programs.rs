@@ -175,8 +175,12 @@ pub fn build_for(source: &Path, build: Build) -> Result<PathBuf> {
     })
 }
 
-/// The binary of a `.wat`.
-fn assemble(source: &Path) -> Result<PathBuf> {
+/// The binary of the `.wat` file `source`.
+///
+/// # Errors
+///
+/// It cannot be read, or is no text of a module or component.
+pub fn assemble(source: &Path) -> Result<PathBuf> {
     let text = fs::read(source).with_context(|| format!("read {}", source.display()))?;
     cached(source, "wat", &text, |_| {
         let bytes = wat::parse_bytes(&text).map(std::borrow::Cow::into_owned);

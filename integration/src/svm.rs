@@ -5,7 +5,8 @@
 //! The virtual machine has no disk, no network and nothing of the host: an initial RAM file system
 //! holds a static busybox, the kernel modules and what the [`Job`] packs. Four serial ports carry the
 //! console, standard output, standard error and the exit status. Time in it says nothing: it is
-//! emulated and slow.
+//! emulated and slow. But a [counting](Job::counting) one has a clock that goes on by a nanosecond with each
+//! instruction: differences of time are numbers of instructions there, the same whatever this machine does.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,6 +22,15 @@ use crate::tools::{self, Tree};
 
 /// Longest run: the emulated CPU is some 30 times slower than this machine's, which may be busy.
 const LIMIT: Duration = Duration::from_secs(900);
+
+/// QEMU's options for a clock that goes by the host's.
+const TIMED: &[&str] = &["-cpu", "max", "-accel", "tcg"];
+
+/// QEMU's options for a clock that goes by the instructions executed: 2^0 ns each, and when nothing is
+/// to be executed it jumps to the next timer. Every byte of a `rep movsb` counts there, so the CPU does not
+/// call it fast, and libraries copy by vectors as they would on a CPU where it is slow.
+const COUNTING: &[&str] =
+    &["-cpu", "max,-erms,-fsrm", "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"];
 
 /// The first program in the virtual machine. It leaves the status on the last port and turns off.
 const INIT: &str = r#"#!/bin/busybox sh
@@ -55,6 +65,7 @@ poweroff -f
 pub struct Job {
     files: BTreeMap<String, Entry>,
     script: String,
+    counting: bool,
 }
 
 /// An entry of the initial RAM file system: mode with type bits, content.
@@ -64,7 +75,14 @@ impl Job {
     /// A job that runs `script` with busybox's `sh`.
     #[must_use]
     pub fn new(script: &str) -> Self {
-        Self { files: BTreeMap::new(), script: script.to_owned() }
+        Self { files: BTreeMap::new(), script: script.to_owned(), counting: false }
+    }
+
+    /// Lets the virtual machine's clock count instructions.
+    #[must_use]
+    pub fn counting(mut self) -> Self {
+        self.counting = true;
+        self
     }
 
     /// Packs the file `source` as `path`.
@@ -125,7 +143,8 @@ impl Job {
             .arg(qemu.root().join("usr/share/qemu"))
             .arg("-L")
             .arg(qemu.root().join("usr/share/seabios"))
-            .args(["-machine", "q35", "-cpu", "max", "-accel", "tcg", "-m", "2048"])
+            .args(["-machine", "q35", "-m", "2048"])
+            .args(if self.counting { COUNTING } else { TIMED })
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
             .arg("-kernel")
             .arg(file_named(&kernel.root().join("boot"), "vmlinuz-")?)

@@ -2,32 +2,45 @@
 //!
 //! Rule: a file in the cache is run only if it is whole and ours. Its name is a digest of the wasm
 //! bytes and of everything that the compiler's output depends on (`key`); its last bytes repeat that
-//! key and hold a checksum (`entry`); it belongs to this user and nobody else may write it. Anything
-//! else by that name is compiled anew and replaced. A file gets its name only when it is complete and
-//! on the medium, by rename.
+//! key and hold a checksum (`trailer`, `checksum`); it belongs to this user and nobody else may write
+//! it (`entry`). Anything else by that name is made anew and replaced. A file gets its name only when it
+//! is complete and on the medium, by rename (`store`). It is read and summed when it is first used after
+//! a boot or a change, not at every start (`identity`, `seen`, `digests`).
 //!
-//! One process compiles a key at a time (`lock`); the others wait for its result. A cache that cannot
-//! be used costs time, never the run: the program is then compiled into memory, and
-//! [`Origin::Uncached`] says why.
+//! Beside a program lies the snapshot of a guest that has loaded it (`snapshot`). One process at a time
+//! makes the files of a key (`lock`); the others wait for the result. The size of all is bounded
+//! (`space`). A cache that cannot be used costs time, never the run: the program is then compiled into
+//! memory, and [`Origin::Uncached`] says why.
 
+mod checksum;
+mod digests;
 mod entry;
+mod error;
+mod identity;
 mod key;
 mod lock;
+mod seen;
+mod snapshot;
+mod space;
+mod store;
+mod trailer;
 mod wasm;
 
 use std::fs::{DirBuilder, File};
-use std::io;
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::geteuid;
+use rustix::io::Errno;
 
-use self::entry::Stored;
+use self::entry::{Kind, Stored};
+pub use self::error::CacheError;
 use self::key::Key;
 use self::lock::Lock;
+pub use self::space::{CACHE_SIZE_VARIABLE, CacheEntry, Cleared};
+use self::store::About;
 pub(crate) use self::wasm::sha256_hex;
 pub use self::wasm::{Wasm, WasmError};
 use crate::compile::{CompileCost, CompileError, CompiledFile, Compiler, Entry};
@@ -49,6 +62,8 @@ pub struct CompiledProgram {
     pub is_command: bool,
     /// Where it came from.
     pub origin: Origin,
+    key: Key,
+    name: String,
 }
 
 impl CompiledProgram {
@@ -84,79 +99,55 @@ pub enum Origin {
     },
 }
 
-/// Why the cache could not be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CacheError {
-    /// There is no directory, and none could be made.
-    #[error("create the cache directory {}", path.display())]
-    CreateDir {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The directory cannot be opened.
-    #[error("open the cache directory {}", path.display())]
-    OpenDir {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Others could put programs into the directory.
-    #[error(
-        "the cache directory {} must belong to user {} and be writable by nobody else; it belongs \
-         to user {owner} and has mode {mode:o}",
-        path.display(), geteuid().as_raw()
-    )]
-    Untrusted {
-        /// Its path.
-        path: PathBuf,
-        /// Its owner's user number.
-        owner: u32,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// The lock of a key cannot be taken.
-    #[error("lock {name} in the cache directory")]
-    Lock {
-        /// Name of the lock file.
-        name: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another process holds the lock for longer than a compilation may take.
-    #[error("another process has held {name} in the cache directory for {} s", waited.as_secs())]
-    Busy {
-        /// Name of the lock file.
-        name: String,
-        /// How long it was waited for.
-        waited: Duration,
-    },
-    /// The program could not be written: the disk is full, or read-only.
-    #[error("write {name} to the cache directory")]
-    Write {
-        /// Name of the file.
-        name: String,
-        /// Why.
-        source: io::Error,
-    },
-}
-
 /// The cache in one directory.
 #[derive(Clone, Debug)]
 pub struct AotCache {
     path: PathBuf,
     compiler: Compiler,
+    /// Most bytes on the disk, if somebody said so.
+    size: Option<u64>,
 }
 
 impl AotCache {
     /// The cache in the directory `path`, which is made when it is first needed (mode 0700, and its
-    /// parents). Programs that are not in it are compiled by `compiler`.
+    /// parents). Programs that are not in it are compiled by `compiler`. Its size is bounded by
+    /// [`CACHE_SIZE_VARIABLE`], else by 4 GiB or a tenth of its file system, whichever is less.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, compiler: Compiler) -> Self {
-        Self { path: path.into(), compiler }
+        Self { path: path.into(), compiler, size: space::size_from_environment() }
+    }
+
+    /// The same, bounded to `bytes` on the disk. What is in use, and what was stored last, is kept even
+    /// if it is more.
+    #[must_use]
+    pub fn with_size(self, bytes: u64) -> Self {
+        Self { size: Some(bytes), ..self }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The wasm file at `path`, like [`Wasm::open`]. Its digest is not computed again if the cache has
+    /// seen this very file before.
+    ///
+    /// # Errors
+    ///
+    /// [`WasmError`].
+    pub fn wasm(&self, path: &Path) -> Result<Wasm, WasmError> {
+        Wasm::open_known(path, || self.open_dir().ok())
+    }
+
+    /// An open wasm file, like [`Wasm::from_file`]. Its digest is not computed again if the cache has
+    /// seen this very file before.
+    ///
+    /// # Errors
+    ///
+    /// [`WasmError`].
+    pub fn wasm_file(&self, name: impl Into<String>, file: File) -> Result<Wasm, WasmError> {
+        Wasm::from_file_known(name.into(), file, || self.open_dir().ok())
     }
 
     /// The program of `wasm`: from the cache, or compiled and put there.
@@ -183,15 +174,16 @@ impl AotCache {
         Ok(program)
     }
 
-    /// The program of `wasm`, if it is in the cache. Nothing is made or changed.
+    /// The program of `wasm`, if it is in the cache. No program is made or changed.
     ///
     /// # Errors
     ///
     /// [`CompileError`] on a machine without compiler.
     pub fn find(&self, wasm: &Wasm) -> Result<Option<CompiledProgram>, CompileError> {
-        let key = Key::of(wasm)?;
-        let dir = rustix::fs::open(&self.path, DIR_FLAGS, Mode::empty()).ok().map(File::from);
-        Ok(dir.and_then(|dir| self.cached(&dir, &key)))
+        let Ok(Some(dir)) = self.open_existing_dir() else { return Ok(None) };
+        let key = Key::of(wasm, Some(&dir))?;
+        let stored = entry::read(&dir, &key, Kind::Program).ok().flatten();
+        Ok(stored.map(|stored| self.cached(stored, &key)))
     }
 
     fn any_program(
@@ -200,76 +192,100 @@ impl AotCache {
         entry: Entry,
         waiting: &dyn Fn(),
     ) -> Result<CompiledProgram, CompileError> {
-        let key = Key::of(wasm)?;
+        let dir = self.open_dir();
+        let key = Key::of(wasm, dir.as_ref().ok())?;
         let uncached = |cause| {
-            let program = self.compiler.compile(wasm, entry, waiting)?;
-            in_memory(program, cause)
+            let program = self.compiler.compile(wasm, entry, key::withheld(), waiting)?;
+            in_memory(program, cause, key.clone(), wasm)
         };
-        let dir = match self.open_dir() {
+        let dir = match dir {
             Ok(dir) => dir,
             Err(cause) => return uncached(cause),
         };
-        if let Some(program) = self.cached(&dir, &key) {
-            return Ok(program);
+        // What is unfit is reported by who replaces it.
+        if let Ok(Some(stored)) = entry::read(&dir, &key, Kind::Program) {
+            return Ok(self.cached(stored, &key));
         }
-        let _lock = match Lock::take(&dir, &key, waiting) {
+        let lock = match Lock::take(&dir, &key, lock::COMPILE_WAIT_MAX, waiting) {
             Ok(lock) => lock,
             Err(cause) => return uncached(cause),
         };
-        // Whoever held the lock before has most likely compiled what is needed here.
-        if let Some(program) = self.cached(&dir, &key) {
-            return Ok(program);
+        match entry::read(&dir, &key, Kind::Program) {
+            // Whoever held the lock before has compiled what is needed here.
+            Ok(Some(stored)) => return Ok(self.cached(stored, &key)),
+            Ok(None) => {}
+            Err(error) => log::warn!("compile {} again: {error}", key.name(Kind::Program)),
         }
         lock::sweep(&dir);
-        let program = self.compiler.compile(wasm, entry, waiting)?;
-        match entry::write(&dir, &key, &program.file, program.is_command) {
+        let CompiledFile { file, is_command, cost } =
+            self.compiler.compile(wasm, entry, key::withheld(), waiting)?;
+        let about = About { origin: wasm.sha256_bytes(), is_command, name: wasm.name() };
+        let fill = |target: &File| store::copy_program(&file, target);
+        let stored = store::write(&dir, &key, Kind::Program, about, fill);
+        drop(lock);
+        match stored {
             Ok(stored) => {
-                let path = self.path.join(key.program_name());
-                Ok(from_cache(stored, Origin::Compiled { path, cost: program.cost }))
+                self.make_room(&dir);
+                let path = self.path.join(key.name(Kind::Program));
+                Ok(from_cache(stored, Origin::Compiled { path, cost }, key))
             }
-            Err(cause) => in_memory(program, cause),
+            Err(cause) => in_memory(CompiledFile { file, is_command, cost }, cause, key, wasm),
         }
     }
 
-    fn cached(&self, dir: &File, key: &Key) -> Option<CompiledProgram> {
-        let path = self.path.join(key.program_name());
-        entry::read(dir, key).map(|stored| from_cache(stored, Origin::Cached { path }))
+    fn cached(&self, stored: Stored, key: &Key) -> CompiledProgram {
+        let path = self.path.join(key.name(Kind::Program));
+        from_cache(stored, Origin::Cached { path }, key.clone())
     }
 
-    /// Opens the directory, and makes it if need be. What is in it is then named relative to the
-    /// descriptor, so that it cannot be exchanged behind the check.
+    /// Opens the directory, and makes it if need be.
     fn open_dir(&self) -> Result<File, CacheError> {
-        let path = || self.path.clone();
-        let open = || rustix::fs::open(&self.path, DIR_FLAGS, Mode::empty());
-        let fd = match open() {
-            Err(rustix::io::Errno::NOENT) => {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(&self.path)
-                    .map_err(|source| CacheError::CreateDir { path: path(), source })?;
-                open()
-            }
-            other => other,
+        if let Some(dir) = self.open_existing_dir()? {
+            return Ok(dir);
         }
-        .map_err(|error| CacheError::OpenDir { path: path(), source: error.into() })?;
-        let stat = rustix::fs::fstat(&fd)
-            .map_err(|error| CacheError::OpenDir { path: path(), source: error.into() })?;
+        let path = || self.path.clone();
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.path)
+            .map_err(|source| CacheError::CreateDir { path: path(), source })?;
+        let gone = || CacheError::OpenDir { path: path(), source: ErrorKind::NotFound.into() };
+        self.open_existing_dir()?.ok_or_else(gone)
+    }
+
+    /// Opens the directory, if there is one. What is in it is then named relative to the descriptor, so
+    /// that it cannot be exchanged behind the check.
+    fn open_existing_dir(&self) -> Result<Option<File>, CacheError> {
+        let failed =
+            |error: Errno| CacheError::OpenDir { path: self.path.clone(), source: error.into() };
+        let fd = match rustix::fs::open(&self.path, DIR_FLAGS, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let stat = rustix::fs::fstat(&fd).map_err(failed)?;
         if !entry::is_ours_alone(&stat) {
             let (owner, mode) = (stat.st_uid, stat.st_mode & 0o7777);
-            return Err(CacheError::Untrusted { path: path(), owner, mode });
+            return Err(CacheError::Untrusted { path: self.path.clone(), owner, mode });
         }
-        Ok(File::from(fd))
+        Ok(Some(File::from(fd)))
     }
 }
 
-fn from_cache(stored: Stored, origin: Origin) -> CompiledProgram {
-    let Stored { file, bytes, is_command } = stored;
-    CompiledProgram { file, bytes, is_command, origin }
+fn from_cache(stored: Stored, origin: Origin, key: Key) -> CompiledProgram {
+    let Stored { file, trailer } = stored;
+    let (bytes, is_command, name) = (trailer.bytes, trailer.is_command, trailer.name);
+    CompiledProgram { file, bytes, is_command, origin, key, name }
 }
 
-fn in_memory(program: CompiledFile, cause: CacheError) -> Result<CompiledProgram, CompileError> {
+fn in_memory(
+    program: CompiledFile,
+    cause: CacheError,
+    key: Key,
+    wasm: &Wasm,
+) -> Result<CompiledProgram, CompileError> {
     let CompiledFile { file, is_command, cost } = program;
     let bytes = file.metadata().map_err(CompileError::CreateMemory)?.len();
-    Ok(CompiledProgram { file, bytes, is_command, origin: Origin::Uncached { cause, cost } })
+    let (origin, name) = (Origin::Uncached { cause, cost }, wasm.name().to_owned());
+    Ok(CompiledProgram { file, bytes, is_command, origin, key, name })
 }

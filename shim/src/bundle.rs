@@ -16,6 +16,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
+use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
 use crate::workload::{EnvEntry, Preopen, Text, Workload, WorkloadError};
@@ -109,7 +110,8 @@ pub enum BundleError {
 }
 
 /// A directory or file of the host that the container sees.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Bind {
     /// Path on the host.
     pub source: PathBuf,
@@ -120,7 +122,8 @@ pub struct Bind {
 }
 
 /// A namespace that the VMM process lives in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Namespace {
     /// An existing one, by its file.
     Join(PathBuf),
@@ -129,7 +132,8 @@ pub enum Namespace {
 }
 
 /// The namespaces a specification can ask for; `None` is the shim's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Namespaces {
     /// Network.
     pub network: Option<Namespace>,

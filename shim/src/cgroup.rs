@@ -64,13 +64,11 @@ pub enum CgroupError {
         /// Why.
         source: io::Error,
     },
-    /// The process could not be moved in.
-    #[error("move process {pid} into cgroup {}", dir.display())]
+    /// The process could not move in.
+    #[error("join the cgroup of {}", file.display())]
     Join {
-        /// The directory.
-        dir: PathBuf,
-        /// The process.
-        pid: u32,
+        /// The file it is joined by.
+        file: PathBuf,
         /// Why.
         source: io::Error,
     },
@@ -224,6 +222,18 @@ fn unescape(field: &str) -> PathBuf {
     PathBuf::from(replaced)
 }
 
+/// Moves this process, which has one thread, to where `files` are: those of [`Cgroup::join_files`].
+///
+/// # Errors
+///
+/// The kernel refuses.
+pub fn join(files: &[PathBuf]) -> Result<(), CgroupError> {
+    files.iter().try_for_each(|file| {
+        // 0 is whoever writes it.
+        fs::write(file, "0").map_err(|source| CgroupError::Join { file: file.clone(), source })
+    })
+}
+
 /// One cgroup: a directory in each hierarchy.
 #[derive(Clone, Debug)]
 pub struct Cgroup {
@@ -262,17 +272,17 @@ impl Cgroup {
         made
     }
 
-    /// Moves a process in.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refuses.
-    pub fn join(&self, pid: u32) -> Result<(), CgroupError> {
-        for node in &self.nodes {
-            fs::write(node.dir.join("cgroup.procs"), pid.to_string())
-                .map_err(|source| CgroupError::Join { dir: node.dir.clone(), pid, source })?;
-        }
-        Ok(())
+    /// The files by which a process with one thread joins: see [`join`].
+    #[must_use]
+    pub fn join_files(&self) -> Vec<PathBuf> {
+        let name = match self.version {
+            // A thread that moves itself waits for nobody. To move a process, the kernel waits until no
+            // other forks or ends, which takes it up to 20 ms.
+            Version::V1 => "tasks",
+            // Threads move within a threaded subtree only.
+            Version::V2 => "cgroup.procs",
+        };
+        self.nodes.iter().map(|node| node.dir.join(name)).collect()
     }
 
     /// The processes inside.

@@ -4,6 +4,7 @@
 //! line on stderr that begins with `hyperlight:` and says what to do; the exit status says whose it is
 //! (the table in [`crate::microvm`]).
 
+mod cache;
 mod compile;
 mod image;
 mod inspect;
@@ -13,14 +14,12 @@ mod run;
 mod tests;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use rustix::process::geteuid;
 
-use crate::aot::{self, AotCache, CompiledProgram, Origin, Wasm, WasmError};
-use crate::compile::{CompileError, Compiler, Entry};
+use crate::aot::{AotCache, CacheError, CompiledProgram, Origin, Wasm, WasmError};
+use crate::compile::{CompileError, Entry};
 use crate::error::line;
 use crate::image::ImageError;
 use crate::microvm::{RunError, STATUS_CANNOT_RUN, STATUS_ERROR, STATUS_NOT_FOUND, tell};
@@ -53,6 +52,8 @@ enum Command {
     Compile(compile::Compile),
     /// Show what a component or module imports, exports and needs, and whether it can run here
     Inspect(inspect::Inspect),
+    /// Show what the cache of compiled programs holds, or empty it
+    Cache(cache::Cache),
     /// Work with images in containerd's store
     Image(image::Image),
     /// Print the version
@@ -72,6 +73,8 @@ enum CliError {
     Workload(#[from] WorkloadError),
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     #[error("{what} {value:?} is not UTF-8, which WASI needs")]
     NotUtf8 { what: &'static str, value: OsString },
     #[error("environment variable {name} is not set: give it a value with --env {name}=VALUE")]
@@ -103,6 +106,7 @@ impl CliError {
             | Self::Run(_)
             | Self::Workload(_)
             | Self::Image(_)
+            | Self::Cache(_)
             | Self::NotUtf8 { .. }
             | Self::NotSet { .. }
             | Self::Memory(_)
@@ -131,6 +135,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Compile(compile) => compile.execute().map(|()| 0),
         Command::Inspect(inspect) => inspect.execute().map(|()| 0),
+        Command::Cache(cache) => cache.execute().map(|()| 0),
         Command::Image(image) => image.execute().map(|()| 0),
         Command::Version => print_version().map(|()| 0),
     };
@@ -148,42 +153,26 @@ fn print_version() -> Result<(), CliError> {
     Ok(writeln!(std::io::stdout(), "hyperlight {version} (Wasmtime {wasmtime}, guest ABI {abi})")?)
 }
 
-/// The cache for the user's own runs: the node's for root, for others the one of the XDG base directory
-/// specification.
-fn cache_dir(chosen: Option<&Path>) -> PathBuf {
-    let of_user = || {
-        let absolute =
-            |name| std::env::var_os(name).map(PathBuf::from).filter(|it| it.is_absolute());
-        let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-        Some(base.join("hyperlight"))
-    };
-    match chosen {
-        Some(dir) => dir.to_owned(),
-        None if geteuid().is_root() => aot::CACHE_DIR.into(),
-        None => of_user().unwrap_or_else(|| aot::CACHE_DIR.into()),
-    }
-}
-
-/// The cache in the directory `chosen`, or where it is for this user.
-fn cache(chosen: Option<&Path>) -> AotCache {
-    AotCache::new(cache_dir(chosen), Compiler::this_executable())
-}
-
 /// Gets the program of `wasm`, and tells what takes long and what is wrong with the cache.
-fn program(
-    wasm: &Wasm,
-    entry: Entry,
-    cache_dir: Option<&Path>,
-) -> Result<CompiledProgram, CliError> {
+fn program(wasm: &Wasm, entry: Entry, cache: &AotCache) -> Result<CompiledProgram, CliError> {
     let told = std::cell::Cell::new(false);
     let waiting = || {
         if !told.replace(true) {
             tell(&format!("compiling {} ({}) ...", wasm.name(), size(wasm.bytes())));
         }
     };
-    let program = cache(cache_dir)
+    let program = cache
         .program(wasm, entry, &waiting)
         .map_err(|source| CliError::compile(wasm.name().to_owned(), source))?;
+    let cost = match &program.origin {
+        // Another process has compiled it.
+        Origin::Cached { .. } => None,
+        Origin::Compiled { cost, .. } | Origin::Uncached { cost, .. } => Some(cost),
+    };
+    if told.get() {
+        let cost = cost.map_or_else(String::new, |cost| format!(" in {cost}"));
+        tell(&format!("compiled {}{cost}", wasm.name()));
+    }
     if let Origin::Uncached { cause, .. } = &program.origin {
         tell(&format!("hyperlight: each run compiles anew: {}", line(cause)));
     }

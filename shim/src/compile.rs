@@ -10,11 +10,13 @@
 mod admission;
 mod child;
 mod compiler;
+mod cpu;
 mod inspection;
 mod outline;
 mod proposal;
 mod refusal;
 mod signature;
+mod turn;
 mod wasi;
 
 use std::time::Duration;
@@ -26,6 +28,7 @@ use self::outline::Outline;
 
 pub use child::{Job, child_main};
 pub use compiler::{CompileCost, CompileError, CompiledFile, Compiler};
+pub use cpu::Withheld;
 pub use inspection::{Function, Inspection, Item, ItemKind};
 pub use outline::{Kind, Limits, MemoryNeeds};
 pub use refusal::Refusal;
@@ -33,13 +36,15 @@ pub(crate) use refusal::one_line;
 
 /// Longest time of one compilation by the clock.
 pub(crate) const WALL_TIME_MAX: Duration = Job::Compile.limits().wall_time;
+/// Longest time that it takes to get at it.
+pub(crate) use turn::WAIT_MAX as TURN_WAIT_MAX;
 
 /// Largest file that is accepted, in bytes: what the compiler can be expected to manage with the
 /// [limits](Job) of its process.
 pub const WASM_BYTES_MAX: u64 = 128 << 20;
 
-/// The settings.
-fn config() -> Config {
+/// The settings, for a CPU without what is `withheld`.
+fn config(withheld: Withheld) -> Config {
     let mut config = Config::new();
     config
         .signals_based_traps(true)
@@ -61,6 +66,7 @@ fn config() -> Config {
         .wasm_features(WasmFeatures::all(), false)
         .wasm_features(proposal::on(), true)
         .cranelift_opt_level(OptLevel::Speed);
+    withheld.apply(&mut config);
     config
 }
 
@@ -97,12 +103,12 @@ pub struct Compiled {
     pub is_command: bool,
 }
 
-/// Compiles a component or a core module for this machine's CPU.
+/// Compiles a component or a core module for this machine's CPU without what is `withheld`.
 ///
 /// # Errors
 ///
 /// The [`Refusal`] that says what is wrong with `wasm`.
-pub fn compile(wasm: &[u8], entry: Entry) -> Result<Compiled, Refusal> {
+pub fn compile(wasm: &[u8], entry: Entry, withheld: Withheld) -> Result<Compiled, Refusal> {
     admission::check_header(wasm)?;
     let outline = Outline::of(wasm)?;
     admission::admit(&outline)?;
@@ -113,7 +119,7 @@ pub fn compile(wasm: &[u8], entry: Entry) -> Result<Compiled, Refusal> {
     {
         return Err(refusal);
     }
-    let engine = Engine::new(&config()).map_err(|error| Refusal::uncompilable(&error))?;
+    let engine = Engine::new(&config(withheld)).map_err(|error| Refusal::uncompilable(&error))?;
     let program = match outline.kind {
         Kind::Component => engine.precompile_component(wasm),
         Kind::Module => engine.precompile_module(wasm),
@@ -135,14 +141,15 @@ fn from_compiler(wasm: &[u8], error: &wasmtime::Error) -> Refusal {
 }
 
 /// Everything that the compiler's output depends on beside its input: Wasmtime's version, the settings,
-/// the features of this CPU. It is the compilation of nothing, into which Wasmtime writes all of these.
+/// the features of this CPU but those `withheld`. It is the compilation of nothing, into which Wasmtime
+/// writes all of these.
 ///
 /// # Errors
 ///
 /// The [`Refusal`] of a CPU for which Wasmtime has no compiler.
-pub(crate) fn settings() -> Result<Vec<u8>, Refusal> {
+pub(crate) fn settings(withheld: Withheld) -> Result<Vec<u8>, Refusal> {
     const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
-    let mut config = config();
+    let mut config = config(withheld);
     // No threads for this.
     config.parallel_compilation(false);
     let engine = Engine::new(&config).map_err(|error| Refusal::uncompilable(&error))?;

@@ -4,7 +4,7 @@
 //! it back when they are dropped, so that a creation that fails half-way leaves nothing. Deleting
 //! gives it back step by step, reports what cannot be given back, and can be repeated.
 
-use std::io::{self, PipeWriter, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,9 @@ use tokio::process::Child;
 use tokio::sync::watch;
 
 use crate::cgroup::{Cgroup, CgroupError, Metrics};
-use crate::launch::{Launch, LaunchError};
+use crate::launch::{Starter, Vmm};
 use crate::rootfs::{Rootfs, RootfsError};
+use crate::sandbox::Steps;
 use crate::state::{Exit, Refusal, State, Step};
 use crate::stdio::{HeldStdio, StdioPaths};
 
@@ -78,6 +79,12 @@ impl OwnedCgroup {
     pub fn new(cgroup: Cgroup) -> Self {
         Self(cgroup)
     }
+
+    /// The files by which a process joins it.
+    #[must_use]
+    pub fn join_files(&self) -> Vec<PathBuf> {
+        self.0.join_files()
+    }
 }
 
 impl Drop for OwnedCgroup {
@@ -108,27 +115,24 @@ pub struct Container {
     pid: u32,
     pidfd: OwnedFd,
     state: watch::Sender<State>,
-    start: Mutex<Option<PipeWriter>>,
+    start: Mutex<Option<Starter>>,
     cgroup: Cgroup,
     held: Mutex<Option<Held>>,
+    steps: Steps,
 }
 
 impl Container {
-    /// Starts the VMM process and returns the container with the process to be watched
+    /// A container whose VMM process is ready, and the process, to be watched
     /// ([`Container::ended`]).
-    ///
-    /// # Errors
-    ///
-    /// The process does not get ready; then everything is given back.
-    pub async fn create(
+    #[must_use]
+    pub fn new(
         id: String,
         bundle: PathBuf,
         stdio: StdioPaths,
-        launch: Launch,
+        vmm: Vmm,
         held: Held,
-    ) -> Result<(Self, Child), LaunchError> {
-        let cgroup = launch.cgroup.clone();
-        let vmm = launch.run().await?;
+        steps: Steps,
+    ) -> (Self, Child) {
         let container = Self {
             id,
             bundle,
@@ -137,10 +141,11 @@ impl Container {
             pidfd: vmm.pidfd,
             state: watch::Sender::new(State::Created),
             start: Mutex::new(Some(vmm.start)),
-            cgroup,
+            cgroup: held.cgroup.0.clone(),
             held: Mutex::new(Some(held)),
+            steps,
         };
-        Ok((container, vmm.child))
+        (container, vmm.child)
     }
 
     /// Its name in containerd.
@@ -167,6 +172,12 @@ impl Container {
         self.pid
     }
 
+    /// What its creation took.
+    #[must_use]
+    pub fn steps(&self) -> &Steps {
+        &self.steps
+    }
+
     /// Where it is in its life.
     #[must_use]
     pub fn state(&self) -> State {
@@ -180,10 +191,9 @@ impl Container {
     /// It has been started before, or has ended.
     pub fn start(&self) -> Result<(), ContainerError> {
         let next = self.check(Step::Start)?;
-        let pipe = self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut pipe = pipe.ok_or_else(|| self.refused(Refusal::Started))?;
-        pipe.write_all(&[crate::microvm::START])
-            .map_err(|source| ContainerError::Start { id: self.id.clone(), source })?;
+        let starter = self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let starter = starter.ok_or_else(|| self.refused(Refusal::Started))?;
+        starter.start().map_err(|source| ContainerError::Start { id: self.id.clone(), source })?;
         self.state.send_replace(next);
         Ok(())
     }

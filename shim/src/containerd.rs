@@ -3,12 +3,13 @@
 //!
 //! Rule: the bytes of a blob that leave this module have the digest they were asked by, and are no
 //! more than the bound they were asked with. Blobs are read from the content store's directory
-//! where it is visible, else through the Content service.
+//! where it is visible, else through the Content service. Where the directory is, a bundle tells
+//! ([`content_dir`]), else containerd, once.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use containerd_client::services::v1 as api;
@@ -16,6 +17,8 @@ use containerd_client::tonic::metadata::{Ascii, MetadataValue};
 use containerd_client::tonic::transport::Channel;
 use containerd_client::tonic::{Code, Request, Status};
 use containerd_client::types::Descriptor;
+
+use tokio::sync::OnceCell;
 
 use crate::digest::{Digest, DigestError};
 
@@ -87,6 +90,20 @@ pub enum ContainerdError {
     Digest(#[from] DigestError),
 }
 
+/// The directory of the content store, as the bundle in `bundle` tells it: beside the task's working
+/// directory (`ROOT/io.containerd.runtime.v2.task/NAMESPACE/ID`), which containerd links as `work` into
+/// each bundle. `None` if there is no such link, or no such directory.
+#[must_use]
+pub fn content_dir(bundle: &Path) -> Option<PathBuf> {
+    let work = std::fs::read_link(bundle.join("work")).ok()?;
+    let tasks = work.parent()?.parent()?;
+    if !work.is_absolute() || tasks.file_name()? != "io.containerd.runtime.v2.task" {
+        return None;
+    }
+    let dir = tasks.parent()?.join("io.containerd.content.v1.content");
+    dir.is_dir().then_some(dir)
+}
+
 /// A connection, bound to one namespace.
 #[derive(Debug)]
 pub struct Containerd {
@@ -94,6 +111,7 @@ pub struct Containerd {
     namespace: String,
     metadata: MetadataValue<Ascii>,
     lease: Option<MetadataValue<Ascii>>,
+    content_dir: OnceCell<Option<PathBuf>>,
 }
 
 impl Containerd {
@@ -109,7 +127,14 @@ impl Containerd {
         let channel = containerd_client::connect(path)
             .await
             .map_err(|source| ContainerdError::Connect { address: address.to_owned(), source })?;
-        Ok(Self { channel, namespace: namespace.to_owned(), metadata, lease: None })
+        let content_dir = OnceCell::new();
+        Ok(Self { channel, namespace: namespace.to_owned(), metadata, lease: None, content_dir })
+    }
+
+    /// The same, with the directory of the content store known.
+    #[must_use]
+    pub fn with_content_dir(self, dir: PathBuf) -> Self {
+        Self { content_dir: OnceCell::new_with(Some(Some(dir))), ..self }
     }
 
     /// The image reference of a container; empty if it was made without an image.
@@ -188,17 +213,21 @@ impl Containerd {
     /// The blob's file in the content store, if it can be opened from here. containerd checked its
     /// digest when it stored it; it is not checked here.
     pub async fn blob_file(&self, digest: &Digest) -> Option<File> {
+        let dir = self.content_dir.get_or_init(|| self.ask_content_dir()).await.as_ref()?;
+        let path = dir.join("blobs/sha256").join(digest.hex());
+        File::open(&path)
+            .inspect_err(|error| log::info!("open {}: {error}; asking containerd", path.display()))
+            .ok()
+    }
+
+    async fn ask_content_dir(&self) -> Option<PathBuf> {
         let filters = vec!["type==io.containerd.content.v1,id==content".to_owned()];
         let reply = api::introspection_client::IntrospectionClient::new(self.channel.clone())
             .plugins(self.request(api::PluginsRequest { filters }))
             .await
             .ok()?;
         let mut plugins = reply.into_inner().plugins.into_iter();
-        let root = plugins.find_map(|mut plugin| plugin.exports.remove("root"))?;
-        let path = PathBuf::from(root).join("blobs/sha256").join(digest.hex());
-        File::open(&path)
-            .inspect_err(|error| log::info!("open {}: {error}; asking containerd", path.display()))
-            .ok()
+        plugins.find_map(|mut plugin| plugin.exports.remove("root")).map(PathBuf::from)
     }
 
     async fn blob_by_call(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, ContainerdError> {
@@ -342,3 +371,6 @@ impl Containerd {
         ContainerdError::NotFound { what, name: name.to_owned(), namespace: self.namespace.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests;

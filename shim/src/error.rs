@@ -142,12 +142,8 @@ fn code(error: &Error) -> Code {
         Error::Compile { .. } => Code::INVALID_ARGUMENT,
         Error::Cgroup(error) => cgroup_code(error),
         Error::Launch(error) => match error {
-            LaunchError::Cgroup(error) => cgroup_code(error),
             LaunchError::NotReady(_) => Code::FAILED_PRECONDITION,
             LaunchError::Prepare(_)
-            | LaunchError::Enter { .. }
-            | LaunchError::Bind(_)
-            | LaunchError::Unshare(_)
             | LaunchError::Spawn(_)
             | LaunchError::Give(_)
             | LaunchError::Nonsense

@@ -1,31 +1,39 @@
-//! Descriptors that a parent process has left open for this one.
+//! Descriptors that a parent process has left open for this one, on purpose or not.
 //!
-//! Rule: taken once, at the start of a process that was told their numbers, before it opens anything.
-#![expect(unsafe_code, reason = "a number becomes an owned descriptor")]
-// UNSAFETY: what a parent passes is known by number only, and std has no safe way to own it.
+//! Rule: dealt with once, at the start of a process that knows what it is to have, before it opens
+//! anything.
+#![expect(unsafe_code, reason = "a descriptor is closed by its number")]
+// UNSAFETY: what a parent has left open is known by number only, and std has no safe way to close it.
 
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::fs::{Dir, Mode, OFlags, open};
 
-/// Takes the descriptors `numbers`, and keeps them from the children of this process.
+/// Closes every descriptor but the standard streams.
 ///
 /// # Errors
 ///
-/// One of them is not open, or this process has taken its descriptors before.
-pub(crate) fn take<const N: usize>(numbers: [RawFd; N]) -> io::Result<[OwnedFd; N]> {
-    static TAKEN: AtomicBool = AtomicBool::new(false);
-    if TAKEN.swap(true, Ordering::SeqCst) {
-        return Err(io::Error::other("the inherited descriptors were taken before"));
+/// `/proc` cannot be read, or this process has done it before.
+pub(crate) fn close_all() -> io::Result<()> {
+    static CLOSED: AtomicBool = AtomicBool::new(false);
+    if CLOSED.swap(true, Ordering::SeqCst) {
+        return Err(io::Error::other("the inherited descriptors were closed before"));
     }
-    for number in numbers {
-        // SAFETY: borrowed for this call only, which answers EBADF if nothing is open by the number.
-        let fd = unsafe { BorrowedFd::borrow_raw(number) };
-        fcntl_setfd(fd, FdFlags::CLOEXEC)?;
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let list: OwnedFd = open("/proc/self/fd", flags, Mode::empty())?;
+    let ours = list.as_raw_fd();
+    let mut inherited = Vec::new();
+    for entry in Dir::new(list)? {
+        let number = entry?.file_name().to_str().ok().and_then(|name| name.parse::<RawFd>().ok());
+        inherited.extend(number.filter(|number| *number > 2 && *number != ours));
     }
-    // SAFETY: each is open, as the loop above has found, and nothing in this process owns it: the parent
-    // has made it for us by the contract of `microvm::child_main`, and the flag lets nobody take it twice.
-    Ok(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }))
+    for number in inherited {
+        // SAFETY: nothing in this process owns it: it was open before the process opened anything (the
+        // rule of this module), and the flag above lets nobody come here twice. The list itself is left
+        // out, and has been closed by the loop that ended.
+        unsafe { rustix::io::close(number) };
+    }
+    Ok(())
 }

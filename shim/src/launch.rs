@@ -1,77 +1,53 @@
-//! Starting the VMM process of a task: one child, confined before it reads the first byte of its
-//! work.
+//! The VMM process of a task: started early, told late.
 //!
-//! A thread of its own enters the task's namespaces and spawns the child, which inherits them; the
-//! thread ends, the shim stays where it is. The child finds its work on an inherited pipe, and the
-//! shim writes it only once the child is in its control group. It answers with one line: ready, or
-//! what is wrong. Then it waits for the start byte, or for the pipe to close, which ends it.
+//! A process is spawned with nothing but a socket ([`Program::spawn`]); while the shim looks for the
+//! program, it goes into its namespaces and its control group by itself ([`Idle::confine`],
+//! [`Idle::join`]); then it is given the workload and the descriptors ([`Idle::run`]), answers that it is
+//! ready, or what is wrong, and waits for the start.
 //!
-//! The child inherits its three standard streams, three pipes and the compiled program, nothing
-//! else. It is not tied to the life of the shim: a shim that dies leaves its tasks to the `delete`
-//! action, which kills by control group.
+//! It inherits its socket as standard input and nothing else: its standard streams and the compiled
+//! program are handed over ([`channel`]). It is not tied to the life of the shim once it runs: a shim
+//! that dies leaves its tasks to the `delete` action, which kills by control group. Before that it ends
+//! with its socket.
+
+pub(crate) mod channel;
+pub(crate) mod confine;
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, PipeWriter, Read, Write};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use command_fds::{CommandFdExt, FdMapping};
-use nix::sched::{CloneFlags, setns, unshare};
-use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::process::{Child, Command};
-use tokio::runtime::Handle;
 
-use crate::binds::{BindError, bind_files};
-use crate::bundle::{Bind, Namespace, Namespaces};
-use crate::cgroup::{Cgroup, CgroupError};
-use crate::microvm::{REPORT_FD, START_FD, SUBCOMMAND, WORKLOAD_FD};
+use self::channel::{Handed, Order, Report};
+use crate::microvm::SUBCOMMAND;
 use crate::stdio::TaskStdio;
+use crate::workload::Workload;
 
-/// Descriptor under which the child finds the compiled program.
-const PROGRAM_FD: RawFd = 6;
+pub use self::channel::Cost;
+pub use self::confine::Confinement;
 
-/// That descriptor as a path, for a work that names its program by path. A cached program could be
-/// replaced between two openings, and one that is not cached has no other path.
-pub const PROGRAM_PATH: &str = "/proc/self/fd/6";
+/// What the process calls itself: argument 0, and the name that `ps` and `top` show.
+pub const PROCESS_NAME: &str = "hyperlight-vmm";
 
 /// How long a VMM may take to get ready. It maps files and makes a virtual machine: milliseconds,
 /// seconds under load. What takes longer hangs.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
-/// Longest answer that is read from a VMM that is not ready.
-const REPORT_BYTES_MAX: u64 = 64 << 10;
-
 /// What failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// The pipes or the thread could not be made.
+    /// The socket or the thread could not be made.
     #[error("prepare the VMM process")]
     Prepare(#[source] io::Error),
-    /// A namespace could not be entered.
-    #[error("enter {kind} namespace {}", path.display())]
-    Enter {
-        /// Which kind.
-        kind: &'static str,
-        /// Its file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// New namespaces could not be made.
-    #[error("make the VMM's namespaces")]
-    Unshare(#[source] io::Error),
-    /// A file could not be bound.
-    #[error(transparent)]
-    Bind(#[from] BindError),
     /// The process could not be started.
     #[error("start the VMM process")]
     Spawn(#[source] io::Error),
-    /// The process could not be put into its control group.
-    #[error(transparent)]
-    Cgroup(#[from] CgroupError),
     /// The process did not take its work.
     #[error("give the VMM process its work")]
     Give(#[source] io::Error),
@@ -82,36 +58,11 @@ pub enum LaunchError {
     #[error("the VMM process gave an answer that is none: is this shim's binary being replaced?")]
     Nonsense,
     /// The process ended without a word.
-    #[error(
-        "the VMM process ended before it was ready ({0}); see its messages in containerd's log"
-    )]
+    #[error("the VMM process ended before it was ready ({0})")]
     Died(ExitStatus),
     /// The process hangs.
     #[error("the VMM process was not ready within {} s", READY_LIMIT.as_secs())]
     Hangs,
-}
-
-/// What to start, and where.
-#[derive(Debug)]
-pub struct Launch {
-    /// The program: this binary, or a stand-in in tests.
-    pub program: Program,
-    /// What the child reads from its work pipe.
-    pub work: Vec<u8>,
-    /// The compiled program.
-    pub compiled: File,
-    /// Its standard streams.
-    pub stdio: TaskStdio,
-    /// Its namespaces.
-    pub namespaces: Namespaces,
-    /// Its root file system, and the files of the host that are bound into it.
-    pub rootfs: PathBuf,
-    /// What is bound; directories among it are left out.
-    pub binds: Vec<Bind>,
-    /// Its control group, which exists.
-    pub cgroup: Cgroup,
-    /// Its `oom_score_adj` (proc(5)).
-    pub oom_score_adj: Option<i32>,
 }
 
 /// A program and its arguments.
@@ -123,12 +74,24 @@ pub struct Program {
     pub args: Vec<String>,
 }
 
-impl Program {
-    /// The VMM: this binary with its hidden subcommand.
-    #[must_use]
-    pub fn vmm() -> Self {
-        Self { file: PathBuf::from("/proc/self/exe"), args: vec![SUBCOMMAND.to_owned()] }
-    }
+/// What a VMM process is given.
+#[derive(Debug)]
+pub struct Work {
+    /// What it runs; the path of the program is not used.
+    pub workload: Workload,
+    /// The compiled program.
+    pub program: File,
+    /// The standard streams.
+    pub stdio: TaskStdio,
+}
+
+/// A VMM process without work. Dropping it ends it.
+#[derive(Debug)]
+pub struct Idle {
+    pid: u32,
+    pidfd: OwnedFd,
+    child: Child,
+    socket: tokio::net::UnixStream,
 }
 
 /// A VMM process that is ready.
@@ -138,168 +101,176 @@ pub struct Vmm {
     pub pid: u32,
     /// A descriptor that stands for the process, also after it has ended.
     pub pidfd: OwnedFd,
-    /// A byte in here starts it.
-    pub start: PipeWriter,
+    /// What starts it.
+    pub start: Starter,
     /// The process, to be waited for.
     pub child: Child,
+    /// What getting ready took.
+    pub cost: Cost,
 }
 
-impl Launch {
-    /// Starts the process and waits until it is ready.
+/// Starts the program of a VMM process. If it is dropped instead, the process ends.
+#[derive(Debug)]
+pub struct Starter(tokio::net::UnixStream);
+
+impl Program {
+    /// The VMM: this binary with its hidden subcommand.
+    #[must_use]
+    pub fn vmm() -> Self {
+        Self { file: PathBuf::from("/proc/self/exe"), args: vec![SUBCOMMAND.to_owned()] }
+    }
+
+    /// Starts a VMM process, which then waits for what [`Idle`] tells it. Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The process cannot be started.
+    pub fn spawn(&self) -> Result<Idle, LaunchError> {
+        let (ours, theirs) = UnixStream::pair().map_err(LaunchError::Prepare)?;
+        ours.set_nonblocking(true).map_err(LaunchError::Prepare)?;
+        let socket = tokio::net::UnixStream::from_std(ours).map_err(LaunchError::Prepare)?;
+        // Nothing is asked for that would have to run between fork and exec: so the memory of the shim
+        // is not copied for the moment until exec (posix_spawn).
+        let child = Command::new(&self.file)
+            .arg0(PROCESS_NAME)
+            .args(&self.args)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(LaunchError::Spawn)?;
+        let no_id = || LaunchError::Spawn(io::Error::other("no process id"));
+        let pid = child.id().ok_or_else(no_id)?;
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(no_id)?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty())
+            .map_err(|errno| LaunchError::Spawn(errno.into()))?;
+        Ok(Idle { pid, pidfd, child, socket })
+    }
+}
+
+impl Idle {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether it can still be given work.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Has it go where it is to live; whether it could is told by its answer to [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// It cannot be told.
+    pub async fn confine(&mut self, confinement: Confinement) -> Result<(), LaunchError> {
+        self.tell(Order::Confine(confinement)).await
+    }
+
+    /// Has it join a control group by `files`; whether it could is told by its answer to
+    /// [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// It cannot be told.
+    pub async fn join(&mut self, files: Vec<PathBuf>) -> Result<(), LaunchError> {
+        self.tell(Order::Join(files)).await
+    }
+
+    async fn tell(&mut self, order: Order) -> Result<(), LaunchError> {
+        let sent = channel::send(&mut self.socket, &order, &[]).await;
+        // One that has ended, or ends for an error of its own, is asked why later.
+        sent.or_else(|error| if is_gone(&error) { Ok(()) } else { Err(LaunchError::Give(error)) })
+    }
+
+    /// Gives it its work and waits until it is ready.
     ///
     /// # Errors
     ///
     /// See [`LaunchError`]; then the process is gone, and reaped.
-    pub async fn run(self) -> Result<Vmm, LaunchError> {
-        let runtime = Handle::current();
-        let (send, receive) = tokio::sync::oneshot::channel();
-        std::thread::Builder::new()
-            .name("launch".to_owned())
-            .spawn(move || {
-                // The caller waits for the answer; if it was cancelled, the process goes with its
-                // owner.
-                let _ = send.send(self.spawn(&runtime));
-            })
-            .map_err(LaunchError::Prepare)?;
-        let lost = || LaunchError::Prepare(io::Error::other("the launching thread ended"));
-        let spawned = receive.await.map_err(|_| lost())??;
-        let Spawned { mut vmm, report, work } = spawned;
-        let answer = tokio::task::spawn_blocking(move || exchange(work, report));
-        let outcome = match tokio::time::timeout(READY_LIMIT, answer).await {
-            Ok(Ok(Ok(Report::Ready))) => return Ok(vmm),
-            Ok(Ok(Ok(Report::Refusal(message)))) => LaunchError::NotReady(message),
-            Ok(Ok(Ok(Report::Silence))) => {
-                LaunchError::Died(vmm.child.wait().await.map_err(LaunchError::Spawn)?)
+    pub async fn run(mut self, work: Work) -> Result<Vmm, LaunchError> {
+        let exchanged = tokio::time::timeout(READY_LIMIT, exchange(&mut self.socket, work)).await;
+        let outcome = match exchanged {
+            Ok(Ok(Some(Report::Ready(cost)))) => {
+                let Self { pid, pidfd, child, socket } = self;
+                return Ok(Vmm { pid, pidfd, start: Starter(socket), child, cost });
             }
-            Ok(Ok(Ok(Report::Nonsense))) => LaunchError::Nonsense,
-            Ok(Ok(Err(error))) => LaunchError::Give(error),
-            Ok(Err(_panicked)) => lost(),
+            Ok(Ok(Some(Report::Error(message)))) => LaunchError::NotReady(message),
+            Ok(Ok(None)) => match self.child.wait().await {
+                Ok(status) => LaunchError::Died(status),
+                Err(error) => LaunchError::Spawn(error),
+            },
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => LaunchError::Nonsense,
+            Ok(Err(error)) => LaunchError::Give(error),
             Err(_elapsed) => LaunchError::Hangs,
         };
-        // Gone already is what is wanted.
-        let _ = pidfd_send_signal(&vmm.pidfd, Signal::KILL);
-        let _ = vmm.child.wait().await;
+        self.end().await;
         Err(outcome)
     }
 
-    /// Everything that must happen in the namespaces, on a thread that ends afterwards.
-    fn spawn(self, runtime: &Handle) -> Result<Spawned, LaunchError> {
-        let (work_end, work_writer) = io::pipe().map_err(LaunchError::Prepare)?;
-        let (report, report_end) = io::pipe().map_err(LaunchError::Prepare)?;
-        let (start_end, start) = io::pipe().map_err(LaunchError::Prepare)?;
-        let mapping = |fd: OwnedFd, number| FdMapping { parent_fd: fd, child_fd: number };
-        let mut command = Command::new(&self.program.file);
-        command
-            .args(&self.program.args)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(self.stdio.stdin))
-            .stdout(Stdio::from(self.stdio.stdout))
-            .stderr(Stdio::from(self.stdio.stderr))
-            .fd_mappings(vec![
-                mapping(work_end.into(), WORKLOAD_FD),
-                mapping(report_end.into(), REPORT_FD),
-                mapping(start_end.into(), START_FD),
-                mapping(self.compiled.into(), PROGRAM_FD),
-            ])
-            .map_err(|collision| LaunchError::Prepare(io::Error::other(collision)))?;
-        enter(&self.namespaces)?;
-        bind_files(&self.rootfs, &self.binds)?;
-        let guard = runtime.enter();
-        let mut child = command.kill_on_drop(true).spawn().map_err(LaunchError::Spawn)?;
-        drop(guard);
-        // The shim's copies of the child's ends close here, so that the report ends when the child
-        // does.
-        drop(command);
-        let pid =
-            child.id().ok_or_else(|| LaunchError::Spawn(io::Error::other("no process id")))?;
-        let confined = self.cgroup.join(pid).map_err(LaunchError::from).and_then(|()| {
-            adjust_oom_score(pid, self.oom_score_adj);
-            let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
-            let raw = raw.ok_or_else(|| LaunchError::Spawn(io::Error::other("no process id")))?;
-            pidfd_open(raw, PidfdFlags::empty()).map_err(|errno| LaunchError::Spawn(errno.into()))
-        });
-        match confined {
-            Ok(pidfd) => Ok(Spawned {
-                vmm: Vmm { pid, pidfd, start, child },
-                report,
-                work: (work_writer, self.work),
-            }),
-            Err(error) => {
-                // kill_on_drop does the rest if this fails.
-                let _ = child.start_kill();
-                Err(error)
-            }
+    /// Its status when the shim's end of the socket closes, for tests.
+    #[cfg(test)]
+    pub(crate) async fn abandoned(mut self) -> ExitStatus {
+        drop(self.socket);
+        self.child.wait().await.unwrap()
+    }
+
+    /// Ends it, and waits until it is gone.
+    pub async fn end(mut self) {
+        // Gone already is what is wanted.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = self.child.wait().await;
+    }
+}
+
+impl Starter {
+    /// Starts the program.
+    ///
+    /// # Errors
+    ///
+    /// The process has ended.
+    pub fn start(self) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&Order::Start)?;
+        line.push(b'\n');
+        // The process has read everything before it was ready: there is room for a line.
+        match self.0.try_write(&line)? {
+            written if written == line.len() => Ok(()),
+            _less => Err(io::ErrorKind::WriteZero.into()),
         }
     }
 }
 
-struct Spawned {
-    vmm: Vmm,
-    report: io::PipeReader,
-    work: (PipeWriter, Vec<u8>),
-}
-
-enum Report {
-    Ready,
-    Refusal(String),
-    Nonsense,
-    Silence,
-}
-
-/// Hands over the work and takes the answer. Blocks.
-fn exchange(work: (PipeWriter, Vec<u8>), report: io::PipeReader) -> io::Result<Report> {
-    let (mut writer, bytes) = work;
-    let given = writer.write_all(&bytes);
-    drop(writer);
-    let mut line = String::new();
-    BufReader::new(report.take(REPORT_BYTES_MAX)).read_line(&mut line)?;
-    // A child that cannot read its work says why, or ends: either explains more than a broken pipe.
-    match (crate::microvm::parse_report(line.trim_end()), given) {
-        (Some(Ok(())), Ok(())) => Ok(Report::Ready),
-        (Some(Err(message)), _) => Ok(Report::Refusal(message)),
-        (None, _) if line.is_empty() => Ok(Report::Silence),
-        (None, _) => Ok(Report::Nonsense),
-        (Some(Ok(())), Err(error)) => Err(error),
+/// Hands over the work and takes the answer.
+async fn exchange(socket: &mut tokio::net::UnixStream, work: Work) -> io::Result<Option<Report>> {
+    let Work { workload, program, stdio } = work;
+    let handed =
+        Handed { program: program.into(), stdio: [stdio.stdin, stdio.stdout, stdio.stderr] };
+    let order = Order::Run(Box::new(workload));
+    let given = channel::send(socket, &order, &handed.borrowed()).await;
+    // The program's ends are the VMM's from here on.
+    drop(handed);
+    // A process that cannot take its work says why, or ends: either explains more than a broken pipe.
+    match (given, channel::report(socket).await) {
+        (Ok(()), Err(error)) if is_gone(&error) => Ok(None),
+        (Ok(()), answer) => answer,
+        (Err(_), Ok(Some(Report::Error(message)))) => Ok(Some(Report::Error(message))),
+        (Err(error), _) if is_gone(&error) => Ok(None),
+        (Err(error), _) => Err(error),
     }
 }
 
-/// Moves the calling thread into a mount namespace of its own and into the namespaces asked for.
-fn enter(namespaces: &Namespaces) -> Result<(), LaunchError> {
-    let wanted = [
-        ("network", CloneFlags::CLONE_NEWNET, &namespaces.network),
-        ("ipc", CloneFlags::CLONE_NEWIPC, &namespaces.ipc),
-        ("uts", CloneFlags::CLONE_NEWUTS, &namespaces.uts),
-    ];
-    let mut fresh = CloneFlags::CLONE_NEWNS;
-    let mut joined = Vec::new();
-    for (kind, flag, namespace) in wanted {
-        match namespace {
-            Some(Namespace::New) => fresh |= flag,
-            Some(Namespace::Join(path)) => {
-                let enter = |source| LaunchError::Enter { kind, path: path.clone(), source };
-                joined.push((File::open(path).map_err(enter)?, flag, kind, path));
-            }
-            None => {}
-        }
-    }
-    for (file, flag, kind, path) in joined {
-        setns(file.as_fd(), flag).map_err(|errno| LaunchError::Enter {
-            kind,
-            path: path.clone(),
-            source: errno.into(),
-        })?;
-    }
-    unshare(fresh).map_err(|errno| LaunchError::Unshare(errno.into()))?;
-    // Mounts made in here stay in here; unmounts of the host come through, so that a long-lived
-    // task does not keep the file systems of others busy.
-    mount_change(Path::new("/"), MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .map_err(|errno| LaunchError::Unshare(errno.into()))
+/// Whether the error is that of a socket whose other side is closed, read or not.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// Lowering the score needs CAP_SYS_RESOURCE; without it the task keeps the shim's, which is a
 /// worse choice for the kernel's OOM killer and no reason not to run.
-fn adjust_oom_score(pid: u32, score: Option<i32>) {
+pub(crate) fn adjust_oom_score(pid: u32, score: Option<i32>) {
     let Some(score) = score else { return };
     if let Err(error) = fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
         log::warn!(pid, score; "set oom_score_adj: {error}");

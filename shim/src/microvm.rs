@@ -2,7 +2,7 @@
 //!
 //! Rule: a process runs one micro-VM and then ends with its status, so that signals, waiting and
 //! resource limits are the kernel's business. `hyperlight run` does it in its own process; the shim
-//! starts a VMM process per task, which is [`child_main`].
+//! starts a VMM process per task, which is [`child`].
 //!
 //! | Status | Means |
 //! |---|---|
@@ -15,24 +15,26 @@
 //! | 137 | the program did not get along with the micro-VM's memory, or was killed (SIGKILL) |
 //! | 143 | the program was asked to end (SIGTERM) |
 
+mod child;
+
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{OwnedFd, RawFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
 use abi::AbortKind;
 use rustix::fs::{Mode, OFlags};
-use serde::{Deserialize, Serialize};
 use vmm::host::{DirAccess, Host, Stdio};
 use vmm::{BootParams, Config, Exit, Fault, Image, MicroVm, Program, RunStats};
 
-use crate::error::line;
 use crate::guest_image::GUEST_IMAGE;
 use crate::workload::{MEMORY_BYTES_DEFAULT, Preopen, Text, Workload, size};
+
+pub(crate) use self::child::tell;
+pub use self::child::{SUBCOMMAND, child_main};
 
 /// Exit status after a time limit, as timeout(1) has it.
 pub const STATUS_TIMED_OUT: u8 = 124;
@@ -199,118 +201,6 @@ pub fn message(workload: &Workload, exit: &Exit) -> Option<String> {
         _ => String::new(),
     };
     Some(format!("hyperlight: {name}: {fault}{advice}"))
-}
-
-/// The hidden subcommand that an executable answers with [`child_main`].
-pub const SUBCOMMAND: &str = "__microvm";
-/// Descriptor from which a VMM process reads its [`Workload`] as JSON, to the end.
-pub const WORKLOAD_FD: RawFd = 3;
-/// Descriptor on which it reports one line: see [`parse_report`].
-pub const REPORT_FD: RawFd = 4;
-/// Descriptor on which it waits for [`START`].
-pub const START_FD: RawFd = 5;
-/// The byte that starts the program. If the pipe ends without it, the process ends.
-pub const START: u8 = b'S';
-/// Longest workload that is read: arguments and environment have at most 4 MiB, and JSON may take six
-/// bytes for one.
-const WORKLOAD_BYTES_MAX: u64 = 32 << 20;
-
-/// What a VMM process reports: that the micro-VM stands ready, or why not.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Report {
-    Ready,
-    Error(String),
-}
-
-/// Reads the line that a VMM process reports: ready, or what is wrong. `None` if it is no report.
-#[must_use]
-pub fn parse_report(line: &str) -> Option<Result<(), String>> {
-    match serde_json::from_str(line) {
-        Ok(Report::Ready) => Some(Ok(())),
-        Ok(Report::Error(message)) => Some(Err(message)),
-        Err(_) => None,
-    }
-}
-
-/// Why a VMM process does not come to running its program.
-#[derive(Debug, thiserror::Error)]
-enum ChildError {
-    #[error("take the descriptors {WORKLOAD_FD} to {START_FD}")]
-    Inherit(#[source] io::Error),
-    #[error("read the workload")]
-    Read(#[source] io::Error),
-    #[error("parse the workload")]
-    Parse(#[source] serde_json::Error),
-    #[error(transparent)]
-    Run(#[from] RunError),
-    #[error("report to the shim")]
-    Report(#[source] io::Error),
-}
-
-/// The VMM process of a task.
-///
-/// Reads a [`Workload`] from [`WORKLOAD_FD`], opens everything it names and boots the micro-VM, reports
-/// on [`REPORT_FD`], waits for [`START`] on [`START_FD`], runs the program with the process's standard
-/// streams, and returns the status to exit with. Signals keep their default actions. If the start pipe
-/// ends without a byte, the status is that of an error.
-#[must_use]
-pub fn child_main() -> ExitCode {
-    let ended = crate::inherited::take([WORKLOAD_FD, REPORT_FD, START_FD])
-        .map_err(ChildError::Inherit)
-        .and_then(|[work, report, start]| serve(&work.into(), report.into(), start.into()));
-    match ended {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => {
-            tell(&format!("hyperlight: {}", line(&error)));
-            ExitCode::from(STATUS_ERROR)
-        }
-    }
-}
-
-fn serve(work: &File, mut report: File, mut start: File) -> Result<u8, ChildError> {
-    let booted = read_workload(work).and_then(|workload| {
-        let booted = boot(&workload)?;
-        Ok((workload, booted))
-    });
-    let (workload, booted) = match booted {
-        Ok(ready) => ready,
-        Err(error) => {
-            // The report carries the message; without a reader nobody is left to tell.
-            let _ = write_report(&mut report, &Report::Error(line(&error)));
-            return Ok(STATUS_ERROR);
-        }
-    };
-    write_report(&mut report, &Report::Ready).map_err(ChildError::Report)?;
-    drop(report);
-    match start.read_exact(&mut [0]) {
-        Ok(()) => {}
-        // The shim is gone, or has changed its mind.
-        Err(_) => return Ok(STATUS_ERROR),
-    }
-    drop(start);
-    let outcome = booted.run(None)?;
-    if let Some(message) = message(&workload, &outcome.exit) {
-        tell(&message);
-    }
-    Ok(outcome.status())
-}
-
-fn read_workload(work: &File) -> Result<Workload, ChildError> {
-    let mut json = Vec::new();
-    work.take(WORKLOAD_BYTES_MAX).read_to_end(&mut json).map_err(ChildError::Read)?;
-    serde_json::from_slice(&json).map_err(ChildError::Parse)
-}
-
-fn write_report(pipe: &mut File, report: &Report) -> io::Result<()> {
-    let mut line = serde_json::to_vec(report)?;
-    line.push(b'\n');
-    pipe.write_all(&line)
-}
-
-/// Writes a line to standard error. A standard error that is gone is no reason to fail.
-pub(crate) fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
 }
 
 #[cfg(test)]

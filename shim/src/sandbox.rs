@@ -5,10 +5,13 @@
 //! run to their end even if containerd stops waiting, so that nothing is left half-way. The runtime
 //! has one thread: what happens between two awaits happens at once.
 
+mod place;
+mod steps;
+
 use std::collections::HashMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::process::Child;
 use tokio::sync::oneshot;
@@ -16,17 +19,19 @@ use tokio::sync::oneshot;
 use crate::aot::{AotCache, CompiledProgram, Wasm};
 use crate::artifact;
 use crate::bundle::Bundle;
-use crate::cgroup::Hierarchies;
 use crate::compile::{CompileError, Entry as ProgramEntry};
-use crate::container::{Container, Held, OwnedCgroup};
-use crate::containerd::Containerd;
+use crate::container::{Container, Held};
+use crate::containerd::{Containerd, content_dir};
 use crate::error::Error;
 use crate::events::Events;
-use crate::launch::{Launch, PROGRAM_PATH, Program};
-use crate::leftovers::Leftovers;
-use crate::rootfs::{MountSource, Rootfs};
+use crate::launch::{Idle, Program, Work};
+use crate::rootfs::MountSource;
 use crate::state::Exit;
 use crate::stdio::{self, StdioPaths};
+
+use self::steps::{timed, timed_async};
+
+pub use self::steps::Steps;
 
 /// Where things are, for every task of the shim.
 #[derive(Clone, Debug)]
@@ -60,6 +65,7 @@ pub struct Sandbox {
     environment: Arc<Environment>,
     events: Events,
     tasks: Arc<Mutex<HashMap<String, Entry>>>,
+    spare: Arc<Mutex<Option<Idle>>>,
 }
 
 #[derive(Debug)]
@@ -73,7 +79,15 @@ impl Sandbox {
     /// A sandbox without tasks.
     #[must_use]
     pub fn new(environment: Environment, events: Events) -> Self {
-        Self { environment: Arc::new(environment), events, tasks: Arc::default() }
+        let (environment, tasks, spare) = (Arc::new(environment), Arc::default(), Arc::default());
+        Self { environment, events, tasks, spare }
+    }
+
+    /// Starts the VMM process of the first task before it is asked for: containerd starts a shim
+    /// because it has one. Trouble is that task's to report.
+    pub fn start_ahead(&self) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        *spare = self.environment.vmm.spawn().ok();
     }
 
     /// Creates a task, up to the micro-VM that waits for its start.
@@ -113,6 +127,7 @@ impl Sandbox {
     pub fn start(&self, id: &str) -> Result<u32, Error> {
         let container = self.task(id)?;
         container.start()?;
+        container.steps().log(id);
         self.events.started(&container);
         Ok(container.pid())
     }
@@ -189,50 +204,83 @@ impl Sandbox {
     }
 
     async fn prepare_and_launch(&self, request: &CreateTask) -> Result<(Container, Child), Error> {
-        let environment = &self.environment;
-        let bundle = Bundle::read(&request.bundle, &environment.namespace, &request.id)?;
-        let (task_stdio, held_stdio) = stdio::open(&request.stdio)?;
-        let rootfs = mount_rootfs(bundle.rootfs.clone(), request.rootfs.clone()).await?;
-        let (program, name) = self.program(&request.id, &bundle).await?;
-        let workload = bundle.workload(PathBuf::from(PROGRAM_PATH), program.bytes, &name)?;
-        let cgroup =
-            Hierarchies::of_this_host()?.cgroup(&bundle.cgroup_path, &environment.namespace);
-        cgroup.create(bundle.resources.as_ref())?;
-        let owned = OwnedCgroup::new(cgroup.clone());
-        Leftovers::of(&bundle.cgroup_path).write(&request.bundle)?;
-        let held = Held { stdio: held_stdio, cgroup: owned, rootfs };
-        let launch = Launch {
-            program: environment.vmm.clone(),
-            work: serde_json::to_vec(&workload).map_err(Error::Encode)?,
-            compiled: program.file,
-            stdio: task_stdio,
-            namespaces: bundle.namespaces,
-            rootfs: bundle.rootfs,
-            binds: bundle.binds,
-            cgroup,
-            oom_score_adj: bundle.oom_score_adj,
+        let mut steps = Steps::begin();
+        let namespace = &self.environment.namespace;
+        let (bundle, (task_stdio, held_stdio)) = timed(&mut steps.bundle, || {
+            let bundle = Bundle::read(&request.bundle, namespace, &request.id)?;
+            Ok::<_, Error>((bundle, stdio::open(&request.stdio)?))
+        })?;
+        let mut idle = timed(&mut steps.spawn, || self.idle())?;
+        let (placed, found) = tokio::join!(
+            place::make(request, &bundle, namespace, &mut idle),
+            self.program(&request.id, &bundle, &mut steps.find, &mut steps.program),
+        );
+        // The place is given back after the process has ended, which is in it.
+        let (place, ready) = match placed {
+            Ok(mut place) => {
+                (steps.rootfs, steps.cgroup) = (place.rootfs_took, place.cgroup_took);
+                let told = std::mem::replace(&mut place.told, Ok(()));
+                (Ok(place), told.and(found))
+            }
+            Err(error) => (Err(error), found),
         };
+        let work = ready.and_then(|(program, name)| {
+            let workload = bundle.workload(PathBuf::new(), program.bytes, &name)?;
+            Ok(Work { workload, program: program.file, stdio: task_stdio })
+        });
+        let (place, work) = match (place, work) {
+            (Ok(place), Ok(work)) => (place, work),
+            (place, work) => {
+                idle.end().await;
+                return Err(place
+                    .err()
+                    .or(work.err())
+                    .unwrap_or(Error::CutOff(request.id.clone())));
+            }
+        };
+        let vmm = timed_async(&mut steps.ready, idle.run(work)).await?;
+        let held = Held { stdio: held_stdio, cgroup: place.cgroup, rootfs: place.rootfs };
+        steps.vmm = vmm.cost;
+        steps.end();
         let (id, dir, stdio) = (request.id.clone(), request.bundle.clone(), request.stdio.clone());
-        Ok(Container::create(id, dir, stdio, launch, held).await?)
+        Ok(Container::new(id, dir, stdio, vmm, held, steps))
+    }
+
+    /// A VMM process without work: the one that was started ahead, or a new one.
+    fn idle(&self) -> Result<Idle, Error> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let alive = spare.and_then(|mut idle| idle.is_alive().then_some(idle));
+        Ok(alive.map_or_else(|| self.environment.vmm.spawn(), Ok)?)
     }
 
     /// The compiled program of a container, from the node's cache or compiled, and what it is
     /// called.
-    async fn program(&self, id: &str, bundle: &Bundle) -> Result<(CompiledProgram, String), Error> {
-        let environment = &self.environment;
-        let containerd =
-            Containerd::connect(&environment.containerd, &environment.namespace).await?;
-        let wasm = artifact::find(&containerd, id, bundle).await?;
-        drop(containerd);
-        let cache = environment.cache.clone();
+    async fn program(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        find: &mut Duration,
+        program: &mut Duration,
+    ) -> Result<(CompiledProgram, String), Error> {
+        let wasm = timed_async(find, self.wasm(id, bundle)).await?;
+        let cache = self.environment.cache.clone();
         let name = wasm.name().to_owned();
-        let compiled = tokio::task::spawn_blocking(move || compile(&cache, &wasm))
-            .await
-            .map_err(|_panicked| Error::CutOff(id.to_owned()))?;
-        match compiled {
+        let compile = tokio::task::spawn_blocking(move || compile(&cache, &wasm));
+        let compiled = timed_async(program, compile).await;
+        match compiled.map_err(|_panicked| Error::CutOff(id.to_owned()))? {
             Ok(program) => Ok((program, name)),
             Err(source) => Err(Error::Compile { name, source }),
         }
+    }
+
+    async fn wasm(&self, id: &str, bundle: &Bundle) -> Result<Wasm, Error> {
+        let Environment { containerd, namespace, .. } = &*self.environment;
+        let containerd = Containerd::connect(containerd, namespace).await?;
+        let containerd = match content_dir(&bundle.dir) {
+            Some(dir) => containerd.with_content_dir(dir),
+            None => containerd,
+        };
+        Ok(artifact::find(&containerd, id, bundle).await?)
     }
 
     /// Makes a task of a launched container: it is listed, watched, and announced.
@@ -261,20 +309,6 @@ async fn watch(container: Arc<Container>, mut child: Child, events: Events) {
     }
     // Announced before it can be seen: a Delete that follows at once comes after it.
     container.ended(status, |exit| events.exited(&container, exit));
-}
-
-/// Mounts on a thread of its own, as [`Rootfs::mount`] wants it.
-async fn mount_rootfs(path: PathBuf, mounts: Vec<MountSource>) -> Result<Rootfs, Error> {
-    let (send, receive) = oneshot::channel();
-    let target = path.clone();
-    let spawned = std::thread::Builder::new().name("mount".to_owned()).spawn(move || {
-        // If nobody waits any more, dropping the value unmounts.
-        let _ = send.send(Rootfs::mount(path, &mounts));
-    });
-    let lost = |source| crate::rootfs::RootfsError::MountPoint { path: target.clone(), source };
-    spawned.map_err(lost)?;
-    let mounted = receive.await.map_err(|_| lost(io::Error::other("the mounting thread ended")))?;
-    Ok(mounted?)
 }
 
 fn compile(cache: &AotCache, wasm: &Wasm) -> Result<CompiledProgram, CompileError> {

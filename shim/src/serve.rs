@@ -194,7 +194,8 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
         vmm: Program::vmm(),
     };
     let events = Events::to_containerd(publisher, flags.namespace.clone());
-    let service = TaskService::new(Sandbox::new(environment, events.clone()), Arc::clone(&exit));
+    let sandbox = Sandbox::new(environment, events.clone());
+    let service = TaskService::new(sandbox.clone(), Arc::clone(&exit));
     let service: Arc<dyn Task + Send + Sync> = Arc::new(service);
     let Some(server) = bind(&flags.socket)? else {
         // Another server of the group is faster: its address is the answer.
@@ -205,6 +206,8 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
     server.start().await.map_err(bound)?;
     outlive_signals()?;
     ready()?;
+    // While containerd reads the address, connects and asks.
+    sandbox.start_ahead();
     exit.wait().await;
     tokio::time::sleep(LAST_ANSWER).await;
     // From here on the address answers no more; a new server of the group may take it.

@@ -68,7 +68,6 @@ impl Task for TaskService {
         request: api::StartRequest,
     ) -> TtrpcResult<api::StartResponse> {
         no_exec(&request.exec_id)?;
-        log::info!(task = request.id.as_str(); "start");
         let pid = self.sandbox.start(&request.id).map_err(|error| failed("start", &error))?;
         let mut response = api::StartResponse::new();
         response.pid = pid;

@@ -39,6 +39,7 @@
 
 mod boot;
 mod config;
+mod cpu_features;
 mod descriptors;
 mod error;
 mod exit;
@@ -59,6 +60,7 @@ mod snapshot;
 
 pub use boot::BootParams;
 pub use config::{Config, MEMORY_BYTES_MIN};
+pub use cpu_features::{CpuFeatures, cpu_features};
 pub use error::Error;
 pub use exit::{Exit, Fault, MESSAGE_BYTES_MAX, RunStats};
 pub use image::{Image, ImageError};

@@ -15,14 +15,15 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, openat, st
 use super::CacheError;
 use super::entry::{remove, temporary_name};
 use super::key::Key;
-use crate::compile::WALL_TIME_MAX;
+use crate::compile::{TURN_WAIT_MAX, WALL_TIME_MAX};
 
 /// How long to wait between two attempts: short beside a compilation, long beside an attempt.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// When a person who waits is told what for.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
-/// How long to wait for another process: what it may take to compile and to write.
-const WAIT_MAX: Duration = WALL_TIME_MAX.saturating_add(Duration::from_secs(60));
+/// How long to wait for a program: what another process may take to get its turn, to compile and to write.
+pub(super) const COMPILE_WAIT_MAX: Duration =
+    WALL_TIME_MAX.saturating_add(TURN_WAIT_MAX).saturating_add(Duration::from_secs(60));
 
 /// The lock of one key, held.
 #[derive(Debug)]
@@ -34,8 +35,14 @@ pub(super) struct Lock<'a> {
 }
 
 impl<'a> Lock<'a> {
-    /// Takes the lock of `key`, and calls `waiting` once if that takes longer than a second.
-    pub(super) fn take(dir: &'a File, key: &Key, waiting: &dyn Fn()) -> Result<Self, CacheError> {
+    /// Takes the lock of `key` within `wait_max`, and calls `waiting` once if that takes longer than a
+    /// second.
+    pub(super) fn take(
+        dir: &'a File,
+        key: &Key,
+        wait_max: Duration,
+        waiting: &dyn Fn(),
+    ) -> Result<Self, CacheError> {
         let stem = key.stem();
         let started = Instant::now();
         let mut told = false;
@@ -46,7 +53,7 @@ impl<'a> Lock<'a> {
                 Err(source) => return Err(CacheError::Lock { name: lock_name(&stem), source }),
             }
             let waited = started.elapsed();
-            if waited > WAIT_MAX {
+            if waited > wait_max {
                 return Err(CacheError::Busy { name: lock_name(&stem), waited });
             }
             if waited > PROGRESS_AFTER && !told {
@@ -58,7 +65,7 @@ impl<'a> Lock<'a> {
     }
 
     /// Takes the lock if nobody has it.
-    fn try_take(dir: &'a File, stem: &str) -> io::Result<Option<Self>> {
+    pub(super) fn try_take(dir: &'a File, stem: &str) -> io::Result<Option<Self>> {
         let name = lock_name(stem);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(openat(dir, &name, flags, Mode::RUSR | Mode::WUSR)?);
@@ -90,14 +97,18 @@ fn lock_name(stem: &str) -> String {
     format!("{stem}.lock")
 }
 
+/// Whether names that begin so are a key's.
+pub(super) fn is_stem(stem: &str) -> bool {
+    stem.len() == 64 && stem.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Removes the temporary and lock files of processes that died, as far as that works.
 pub(super) fn sweep(dir: &File) {
     let Ok(entries) = rustix::fs::Dir::read_from(dir) else { return };
     for entry in entries.flatten() {
         let Ok(name) = entry.file_name().to_str() else { continue };
         let Some((stem, "tmp" | "lock")) = name.split_once('.') else { continue };
-        let is_key = stem.len() == 64 && stem.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if is_key
+        if is_stem(stem)
             && let Ok(Some(_lock)) = Lock::try_take(dir, stem)
             && let Err(error) = remove(dir, &temporary_name(stem))
         {
@@ -122,7 +133,7 @@ mod tests {
         let path = tempfile::tempdir().unwrap();
         let dir = File::open(path.path()).unwrap();
         let key = Key::from_bytes([1; 32]);
-        let lock = Lock::take(&dir, &key, &|| {}).unwrap();
+        let lock = Lock::take(&dir, &key, COMPILE_WAIT_MAX, &|| {}).unwrap();
         assert!(Lock::try_take(&dir, &key.stem()).unwrap().is_none());
         assert!(Lock::try_take(&dir, &Key::from_bytes([2; 32]).stem()).unwrap().is_some());
         drop(lock);
@@ -156,7 +167,7 @@ mod tests {
         let path = tempfile::tempdir().unwrap();
         let dir = File::open(path.path()).unwrap();
         let (alive, dead) = (Key::from_bytes([1; 32]), Key::from_bytes([2; 32]));
-        let _lock = Lock::take(&dir, &alive, &|| {}).unwrap();
+        let _lock = Lock::take(&dir, &alive, COMPILE_WAIT_MAX, &|| {}).unwrap();
         for key in [&alive, &dead] {
             std::fs::write(path.path().join(temporary_name(&key.stem())), "half").unwrap();
         }

@@ -8,14 +8,18 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, fstat, memfd_create};
 use sha2::{Digest as _, Sha256};
 
+use super::digests;
+use super::identity::{Identity, is_settled};
 use crate::compile::WASM_BYTES_MAX;
 use crate::digest::Digest;
 
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Smallest file whose digest is remembered: summing a smaller one takes no longer than asking.
+const REMEMBERED_FROM: u64 = 64 << 10;
 
 /// A wasm file.
 #[derive(Debug)]
@@ -69,10 +73,18 @@ impl Wasm {
     ///
     /// [`WasmError`].
     pub fn open(path: &Path) -> Result<Self, WasmError> {
+        Self::open_known(path, || None)
+    }
+
+    /// [`open`](Self::open), with the digests that are known in the directory that `cache` opens.
+    pub(super) fn open_known(
+        path: &Path,
+        cache: impl FnOnce() -> Option<File>,
+    ) -> Result<Self, WasmError> {
         let file =
             File::open(path).map_err(|source| WasmError::Open { path: path.to_owned(), source })?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Self::from_file(name, file)
+        Self::from_file_known(name, file, cache)
     }
 
     /// An open file that people know as `name`; a pipe is read to its end.
@@ -81,14 +93,30 @@ impl Wasm {
     ///
     /// [`WasmError`].
     pub fn from_file(name: impl Into<String>, file: File) -> Result<Self, WasmError> {
-        let name = name.into();
+        Self::from_file_known(name.into(), file, || None)
+    }
+
+    /// [`from_file`](Self::from_file), with the digests that are known in the directory that `cache`
+    /// opens.
+    pub(super) fn from_file_known(
+        name: String,
+        file: File,
+        cache: impl FnOnce() -> Option<File>,
+    ) -> Result<Self, WasmError> {
         let read = |source| WasmError::Read { name: name.clone(), source };
         let metadata = file.metadata().map_err(read)?;
         if metadata.is_dir() {
             return Err(WasmError::Directory { name });
         }
-        let file = if metadata.is_file() { file } else { in_memory(file).map_err(read)? };
+        let is_file = metadata.is_file();
+        let file = if is_file { file } else { in_memory(file).map_err(read)? };
+        let is_large = is_file && (REMEMBERED_FROM..=WASM_BYTES_MAX).contains(&metadata.len());
+        if is_large && let Some(dir) = cache() {
+            let (sha256, bytes) = known_sha256(&file, &dir).map_err(read)?;
+            return Self { file, name, bytes, sha256 }.of_bearable_size();
+        }
         let (sha256, bytes) = sha256_of_file(&file).map_err(read)?;
+        let sha256 = hex(&sha256);
         Self { file, name, bytes, sha256 }.of_bearable_size()
     }
 
@@ -147,6 +175,17 @@ impl Wasm {
         &self.sha256
     }
 
+    /// [`sha256`](Self::sha256) as it is in files of the cache.
+    pub(super) fn sha256_bytes(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for (byte, digits) in bytes.iter_mut().zip(self.sha256.as_bytes().chunks(2)) {
+            // Digits, as the type has it.
+            let digits = std::str::from_utf8(digits).unwrap_or_default();
+            *byte = u8::from_str_radix(digits, 16).unwrap_or_default();
+        }
+        bytes
+    }
+
     pub(crate) const fn file(&self) -> &File {
         &self.file
     }
@@ -160,8 +199,27 @@ fn in_memory(source: impl Read) -> io::Result<File> {
     Ok(file)
 }
 
+/// Digest in hexadecimal and length of a regular file, from the cache directory `dir` if it was read
+/// before, else read and remembered there.
+fn known_sha256(file: &File, dir: &File) -> io::Result<(String, u64)> {
+    let stat = fstat(file)?;
+    let identity = Identity::of(&stat, digests::PURPOSE);
+    if let Some(sha256) = identity.and_then(|identity| digests::recall(dir, &identity)) {
+        return Ok((hex(&sha256), u64::try_from(stat.st_size).unwrap_or_default()));
+    }
+    // Asked before the file is read: what changes from here on has another time.
+    let is_settled = is_settled(&stat);
+    let (sha256, bytes) = sha256_of_file(file)?;
+    if let Some(identity) = identity
+        && is_settled
+    {
+        digests::remember(dir, &identity, &sha256);
+    }
+    Ok((hex(&sha256), bytes))
+}
+
 /// Digest and length of a file, read from its start; reading ends where it is too long to be accepted.
-fn sha256_of_file(file: &File) -> io::Result<(String, u64)> {
+fn sha256_of_file(file: &File) -> io::Result<([u8; 32], u64)> {
     let mut digest = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut position = 0;
@@ -176,7 +234,7 @@ fn sha256_of_file(file: &File) -> io::Result<(String, u64)> {
             Err(error) => return Err(error),
         }
     }
-    Ok((hex(&digest.finalize()), position))
+    Ok((digest.finalize().into(), position))
 }
 
 /// Digest of `bytes`, in hexadecimal.

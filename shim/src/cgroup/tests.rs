@@ -121,16 +121,24 @@ fn a_cgroup_with_processes_is_refused() {
 }
 
 #[test]
-fn joining_writes_the_pid_in_every_hierarchy() {
+fn joining_v1_moves_the_thread_in_every_hierarchy_and_v2_the_process() {
     let root = TempDir::new().unwrap();
     let cgroup = v1(root.path(), &["memory", "pids"]).cgroup(Path::new("a"), "ns");
     cgroup.create(None).unwrap();
 
-    cgroup.join(77).unwrap();
+    join(&cgroup.join_files()).unwrap();
 
     let read = |file: &str| fs::read_to_string(root.path().join(file)).unwrap();
-    assert_eq!(read("memory/a/cgroup.procs"), "77");
-    assert_eq!(read("pids/a/cgroup.procs"), "77");
+    assert_eq!(read("memory/a/tasks"), "0");
+    assert_eq!(read("pids/a/tasks"), "0");
+    let files = v2(root.path()).cgroup(Path::new("b"), "ns").join_files();
+    assert_eq!(files, [root.path().join("b/cgroup.procs")]);
+}
+
+#[test]
+fn a_cgroup_that_cannot_be_joined_is_named() {
+    let error = join(&["/nonexistent/tasks".into()]).unwrap_err();
+    assert_eq!(error.to_string(), "join the cgroup of /nonexistent/tasks");
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::cache::CacheOptions;
 use super::{CliError, program};
-use crate::aot::{Origin, Wasm};
+use crate::aot::Origin;
 use crate::compile::Entry;
 use crate::workload::size;
 
@@ -23,10 +24,8 @@ pub(super) struct Compile {
     /// Print one JSON object instead of a line
     #[arg(long)]
     json: bool,
-    /// Keep compiled programs in this directory [default: that of the node for root, else
-    /// ~/.cache/hyperlight]
-    #[arg(long, value_name = "DIR")]
-    cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheOptions,
     /// The component or module; a library too, whose functions `hyperlight run --invoke` calls
     #[arg(value_name = "FILE.wasm")]
     file: PathBuf,
@@ -35,8 +34,9 @@ pub(super) struct Compile {
 impl Compile {
     /// Compiles and prints where the program is, how large, and what it took.
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let wasm = Wasm::open(&self.file)?;
-        let program = program(&wasm, Entry::Any, self.cache_dir.as_deref())?;
+        let cache = self.cache.open();
+        let wasm = cache.wasm(&self.file)?;
+        let program = program(&wasm, Entry::Any, &cache)?;
         let (path, cost) = match &program.origin {
             Origin::Cached { path } => (Some(path), None),
             Origin::Compiled { path, cost } => (Some(path), Some(*cost)),

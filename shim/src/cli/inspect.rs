@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use self::grants::Grants;
-use super::{CliError, cache};
+use super::CliError;
+use super::cache::CacheOptions;
 use crate::aot::{CompiledProgram, Origin, Wasm};
 use crate::compile::{Compiler, Inspection};
 use crate::microvm::tell;
@@ -30,10 +31,8 @@ pub(super) struct Inspect {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Look for the compiled program in this directory [default: that of the node for root, else
-    /// ~/.cache/hyperlight]
-    #[arg(long, value_name = "DIR")]
-    cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheOptions,
     /// The component or module
     #[arg(value_name = "FILE.wasm")]
     file: PathBuf,
@@ -46,7 +45,7 @@ impl Inspect {
         let failed = |source| CliError::compile(wasm.name().to_owned(), source);
         let waiting = || tell(&format!("inspecting {} ...", wasm.name()));
         let inspection = Compiler::this_executable().inspect(&wasm, &waiting).map_err(failed)?;
-        let compiled = cache(self.cache_dir.as_deref()).find(&wasm).map_err(failed)?;
+        let compiled = self.cache.open().find(&wasm).map_err(failed)?;
         let compiled = compiled.as_ref().and_then(Compiled::of);
         let mut out = std::io::stdout();
         if self.json {

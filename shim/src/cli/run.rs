@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser};
 
+use super::cache::CacheOptions;
 use super::parse::{self, DirOption};
 use super::{CliError, program};
-use crate::aot::{CompiledProgram, Origin, Wasm};
+use crate::aot::{CompiledProgram, Origin};
 use crate::compile::Entry;
 use crate::microvm::{self, Outcome, tell};
 use crate::workload::{EnvEntry, MEMORY_BYTES_DEFAULT, MemoryBytes, Preopen, Text, Workload, size};
@@ -55,10 +56,8 @@ pub(super) struct Run {
     /// End the run after this time, with status 124
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     timeout: Option<Duration>,
-    /// Keep compiled programs in this directory [default: that of the node for root, else
-    /// ~/.cache/hyperlight]
-    #[arg(long, value_name = "DIR")]
-    cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheOptions,
     /// Print on stderr, at the end, what the run cost
     #[arg(long)]
     stats: bool,
@@ -80,14 +79,15 @@ impl Run {
         let preopens = self.dir.into_iter().map(preopen).collect::<Result<_, _>>()?;
         let invoke = self.invoke.map(Text::try_from).transpose()?;
         let entry = if invoke.is_some() { Entry::Any } else { Entry::Command };
-        let wasm = Wasm::open(&self.file)?;
+        let cache = self.cache.open();
+        let wasm = cache.wasm(&self.file)?;
         let program_name = Text::try_from(wasm.name().to_owned())?;
         let argv0 = self.argv0.map(|name| text("argument 0", name)).transpose()?;
         let mut args = vec![argv0.unwrap_or_else(|| program_name.clone())];
         for arg in self.args {
             args.push(text("argument", arg)?);
         }
-        let program = program(&wasm, entry, self.cache_dir.as_deref())?;
+        let program = program(&wasm, entry, &cache)?;
         let workload = Workload {
             program: program.path(),
             program_name,

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use clap::CommandFactory;
 
 use super::*;
@@ -29,7 +31,7 @@ fn a_second_pair_of_dashes_is_the_programs() {
 
 #[test]
 fn every_subcommand_that_takes_a_file_shows_examples() {
-    for subcommand in ["run", "compile", "inspect"] {
+    for subcommand in ["run", "compile", "inspect", "cache"] {
         let help = parse(&[subcommand, "--help"]).unwrap_err().to_string();
         assert!(help.contains("Examples:"), "{help}");
     }

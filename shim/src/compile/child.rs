@@ -109,16 +109,17 @@ enum ChildError {
 
 /// The child, if the arguments (behind the program's name) ask for one: limits itself, reads, works,
 /// writes. The arguments are a [`Job::subcommand`], the digest that the parent expects the bytes to
-/// have, in hexadecimal, and for compiling an [`Entry::word`].
+/// have, in hexadecimal, and for compiling an [`Entry::word`] and what is [`Withheld`](super::Withheld).
 #[must_use]
 pub fn child_main(args: &[OsString]) -> Option<ExitCode> {
     let args: Vec<_> = args.iter().map(|arg| arg.to_str()).collect::<Option<_>>()?;
     let job = |job: Job, word: &str| (word == job.subcommand()).then_some(job);
     let done = match args[..] {
-        [word, digest, entry] => {
+        [word, digest, entry, withheld] => {
             let (job, entry) = (job(Job::Compile, word)?, Entry::from_word(entry)?);
+            let withheld = withheld.parse().ok()?;
             work(job, digest, |wasm| {
-                let compiled = compile(wasm, entry)?;
+                let compiled = compile(wasm, entry, withheld)?;
                 Ok((compiled.program, compiled.is_command))
             })
         }

@@ -21,7 +21,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use super::child::{INSPECTION_BYTES_MAX, Job, REFUSED, Told};
 use super::inspection::Inspection;
 use super::refusal::one_line;
-use super::{Entry, Refusal};
+use super::turn::{self, Turn};
+use super::{Entry, Refusal, Withheld};
 use crate::aot::Wasm;
 use crate::workload::size;
 
@@ -132,22 +133,34 @@ pub struct CompiledFile {
 #[derive(Clone, Debug)]
 pub struct Compiler {
     program: PathBuf,
+    /// Where compilations take turns, and how many have one.
+    turns: Option<(PathBuf, usize)>,
 }
 
 impl Compiler {
     /// This executable again, which answers with [`child_main`](super::child_main).
     #[must_use]
     pub fn this_executable() -> Self {
-        Self { program: "/proc/self/exe".into() }
+        Self::at("/proc/self/exe")
     }
 
     /// Another executable that answers with [`child_main`](super::child_main).
     #[must_use]
     pub fn at(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into() }
+        let turns = turn::default_dir().map(|dir| (dir, turn::default_turns()));
+        Self { program: program.into(), turns }
     }
 
-    /// Compiles `wasm` into sealed memory. `waiting` is called once if that takes longer than a second.
+    /// The same, taking turns with all that were given the directory `dir`: `turns` compile at once. If
+    /// nothing is said, root's processes and those of a user's session take turns with one another, and
+    /// as many compile as there are CPUs.
+    #[must_use]
+    pub fn with_turns(self, dir: impl Into<PathBuf>, turns: NonZero<usize>) -> Self {
+        Self { turns: Some((dir.into(), turns.get())), ..self }
+    }
+
+    /// Compiles `wasm` into sealed memory, for this CPU without what is `withheld`. `waiting` is called
+    /// when that takes longer than a second: once for others that compile, once for this compilation.
     ///
     /// # Errors
     ///
@@ -156,10 +169,14 @@ impl Compiler {
         &self,
         wasm: &Wasm,
         entry: Entry,
+        withheld: Withheld,
         waiting: &dyn Fn(),
     ) -> Result<CompiledFile, CompileError> {
+        let turn = self.turns.as_ref().map(|(dir, turns)| Turn::take(dir, *turns, waiting));
         let started = Instant::now();
-        let (file, told) = self.child(Job::Compile, wasm, &[entry.word()], waiting)?;
+        let args = [entry.word(), &withheld.to_string()];
+        let (file, told) = self.child(Job::Compile, wasm, &args, waiting)?;
+        drop(turn);
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
         fcntl_add_seals(&file, seals).map_err(|error| CompileError::CreateMemory(error.into()))?;
         let cost = CompileCost { time: started.elapsed(), peak_bytes: told.peak_bytes };

@@ -16,7 +16,7 @@ fn binary(text: &str) -> Vec<u8> {
 }
 
 fn compiled(wasm: &[u8]) -> Result<Compiled, Refusal> {
-    compile(wasm, Entry::Command)
+    compile(wasm, Entry::Command, Withheld::default())
 }
 
 fn refusal(wasm: &[u8]) -> Refusal {
@@ -57,7 +57,7 @@ fn a_library_is_compiled_for_who_calls_its_functions() {
     let reactor = r#"(module (func (export "_initialize")) (func (export "add")))"#;
     let component = COMMAND.replace("wasi:cli/run@0.2.6", "my:own/runner");
     for library in [reactor, &component] {
-        let library = compile(&binary(library), Entry::Any).unwrap();
+        let library = compile(&binary(library), Entry::Any, Withheld::default()).unwrap();
         assert!(!library.is_command);
     }
 }
@@ -317,14 +317,14 @@ fn the_settings_tell_one_engine_from_another() {
     let of = |config: &Config| {
         Engine::new(config).unwrap().precompile_component(b"\0asm\x0d\0\x01\0").unwrap()
     };
-    assert_eq!(of(&config()), settings().unwrap());
-    let mut guarded = config();
+    assert_eq!(of(&config(Withheld::default())), settings(Withheld::default()).unwrap());
+    let mut guarded = config(Withheld::default());
     guarded.memory_guard_size(1 << 16);
-    assert_ne!(of(&guarded), settings().unwrap());
+    assert_ne!(of(&guarded), settings(Withheld::default()).unwrap());
     // A target that is named is one without the features of this CPU.
-    let mut other_cpu = config();
+    let mut other_cpu = config(Withheld::default());
     other_cpu.target("x86_64-unknown-linux-gnu").unwrap();
-    assert_ne!(of(&other_cpu), settings().unwrap());
+    assert_ne!(of(&other_cpu), settings(Withheld::default()).unwrap());
 }
 
 #[test]

@@ -2,63 +2,58 @@
 
 use std::time::Duration;
 
-use rustix::process::geteuid;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::bundle::Namespaces;
-use crate::launch::Program;
+use crate::launch::{Confinement, LaunchError, Program, Work};
 use crate::stdio;
 
 /// No step of these tests takes this long; a hang ends here.
 const HANG: Duration = Duration::from_secs(30);
 
-/// Starts `script` as the VMM process. It needs root for its mount namespace.
-pub(crate) async fn launched(script: &str) -> Option<Result<(Container, Child), LaunchError>> {
-    if !geteuid().is_root() {
-        println!("skipped: needs root");
-        return None;
-    }
+/// Starts `script` as the VMM process.
+pub(crate) async fn launched(script: &str) -> Result<(Container, Child), LaunchError> {
     let (task_stdio, held) = stdio::open(&StdioPaths::default()).unwrap();
     let args = vec!["-c".to_owned(), script.to_owned()];
-    let launch = Launch {
-        program: Program { file: "/bin/sh".into(), args },
-        work: b"work".to_vec(),
-        compiled: tempfile::tempfile().unwrap(),
+    let mut idle = Program { file: "/bin/sh".into(), args }.spawn()?;
+    idle.confine(Confinement::default()).await?;
+    let workload = serde_json::json!({
+        "program": "", "program_name": "app.wasm", "args": [], "env": [], "preopens": [],
+        "memory": 1 << 20,
+    });
+    let work = Work {
+        workload: serde_json::from_value(workload).unwrap(),
+        program: tempfile::tempfile().unwrap(),
         stdio: task_stdio,
-        namespaces: Namespaces::default(),
-        rootfs: PathBuf::from("/nonexistent"),
-        binds: Vec::new(),
-        cgroup: Cgroup::nowhere(),
-        oom_score_adj: None,
     };
+    let vmm = idle.run(work).await?;
     let held = Held {
         stdio: held,
         cgroup: OwnedCgroup::new(Cgroup::nowhere()),
         rootfs: Rootfs::mount("/nonexistent".into(), &[]).unwrap(),
     };
     let (id, bundle) = ("t".to_owned(), PathBuf::from("/b"));
-    Some(Container::create(id, bundle, StdioPaths::default(), launch, held).await)
+    Ok(Container::new(id, bundle, StdioPaths::default(), vmm, held, Steps::begin()))
 }
 
-/// The start of a script that takes its work, is ready, and waits for its start.
-pub(crate) const UNTIL_START: &str =
-    r#"cat <&3 >/dev/null; echo '"ready"' >&4; exec 4>&-; head -c1 <&5 >/dev/null; "#;
+/// The start of a script that takes its two orders, is ready, and waits for its start.
+pub(crate) const UNTIL_START: &str = r#"read confine; read run;
+    echo '{"ready":{"confine":1,"join":2,"boot":3,"cpu":4}}' >&0; read start || exit 125; "#;
 
 struct Watched {
     container: std::sync::Arc<Container>,
     watch: JoinHandle<()>,
 }
 
-async fn watched(script: &str) -> Option<Watched> {
-    let (container, mut child) = launched(script).await?.unwrap();
+async fn watched(script: &str) -> Watched {
+    let (container, mut child) = launched(script).await.unwrap();
     let container = std::sync::Arc::new(container);
     let ended = std::sync::Arc::clone(&container);
     let watch = tokio::spawn(async move {
         let status = child.wait().await;
         ended.ended(status, |_| {});
     });
-    Some(Watched { container, watch })
+    Watched { container, watch }
 }
 
 async fn wait(container: &Container) -> u32 {
@@ -78,7 +73,7 @@ fn code(result: Result<(), ContainerError>) -> &'static str {
 
 #[tokio::test]
 async fn a_task_runs_only_after_its_start_and_keeps_its_status() {
-    let Some(task) = watched(&format!("{UNTIL_START} exit 42")).await else { return };
+    let task = watched(&format!("{UNTIL_START} exit 42")).await;
     assert_eq!(task.container.state(), State::Created);
 
     task.container.start().unwrap();
@@ -90,7 +85,7 @@ async fn a_task_runs_only_after_its_start_and_keeps_its_status() {
 
 #[tokio::test]
 async fn a_second_start_is_refused() {
-    let Some(task) = watched(&format!("{UNTIL_START} sleep 60")).await else { return };
+    let task = watched(&format!("{UNTIL_START} sleep 60")).await;
     task.container.start().unwrap();
 
     assert_eq!(code(task.container.start()), "started");
@@ -98,7 +93,7 @@ async fn a_second_start_is_refused() {
 
 #[tokio::test]
 async fn a_task_that_was_never_started_can_be_killed_and_deleted() {
-    let Some(task) = watched(UNTIL_START).await else { return };
+    let task = watched(UNTIL_START).await;
 
     task.container.kill(9, false).unwrap();
 
@@ -109,7 +104,7 @@ async fn a_task_that_was_never_started_can_be_killed_and_deleted() {
 
 #[tokio::test]
 async fn sigterm_ends_a_busy_task_with_143() {
-    let Some(task) = watched(&format!("{UNTIL_START} while :; do :; done")).await else { return };
+    let task = watched(&format!("{UNTIL_START} while :; do :; done")).await;
     task.container.start().unwrap();
 
     task.container.kill(15, false).unwrap();
@@ -119,7 +114,7 @@ async fn sigterm_ends_a_busy_task_with_143() {
 
 #[tokio::test]
 async fn a_task_that_lives_is_not_deleted() {
-    let Some(task) = watched(UNTIL_START).await else { return };
+    let task = watched(UNTIL_START).await;
 
     assert_eq!(code(task.container.release().map(drop)), "alive");
     task.container.start().unwrap();
@@ -128,7 +123,7 @@ async fn a_task_that_lives_is_not_deleted() {
 
 #[tokio::test]
 async fn a_task_that_has_ended_is_deleted_again_without_harm() {
-    let Some(task) = watched(&format!("{UNTIL_START} exit 1")).await else { return };
+    let task = watched(&format!("{UNTIL_START} exit 1")).await;
     task.container.start().unwrap();
     wait(&task.container).await;
 
@@ -137,7 +132,7 @@ async fn a_task_that_has_ended_is_deleted_again_without_harm() {
 
 #[tokio::test]
 async fn killing_after_the_end_is_an_error_unless_everything_is_meant() {
-    let Some(task) = watched(&format!("{UNTIL_START} exit 0")).await else { return };
+    let task = watched(&format!("{UNTIL_START} exit 0")).await;
     task.container.start().unwrap();
     wait(&task.container).await;
 
@@ -147,7 +142,7 @@ async fn killing_after_the_end_is_an_error_unless_everything_is_meant() {
 
 #[tokio::test]
 async fn a_signal_that_does_not_exist_is_refused() {
-    let Some(task) = watched(UNTIL_START).await else { return };
+    let task = watched(UNTIL_START).await;
 
     for signal in [0, 32, 64, u32::MAX] {
         assert_eq!(code(task.container.kill(signal, true)), "no signal", "{signal}");
@@ -156,7 +151,7 @@ async fn a_signal_that_does_not_exist_is_refused() {
 
 #[tokio::test]
 async fn many_wait_for_the_same_end() {
-    let Some(task) = watched(&format!("{UNTIL_START} exit 7")).await else { return };
+    let task = watched(&format!("{UNTIL_START} exit 7")).await;
     let waiters: Vec<_> = (0..8)
         .map(|_| {
             let container = std::sync::Arc::clone(&task.container);
@@ -173,10 +168,9 @@ async fn many_wait_for_the_same_end() {
 
 #[tokio::test]
 async fn a_vmm_that_refuses_is_quoted() {
-    let script = r#"cat <&3 >/dev/null; echo '{"error":"no /dev/kvm"}' >&4; exit 1"#;
-    let Some(created) = launched(script).await else { return };
+    let script = r#"read confine; read run; echo '{"error":"no /dev/kvm"}' >&0; exit 1"#;
 
-    let error = created.unwrap_err();
+    let error = launched(script).await.unwrap_err();
     assert!(
         matches!(&error, LaunchError::NotReady(message) if message == "no /dev/kvm"),
         "{error}"
@@ -185,43 +179,47 @@ async fn a_vmm_that_refuses_is_quoted() {
 
 #[tokio::test]
 async fn a_vmm_that_dies_silently_is_named_with_its_status() {
-    let Some(created) = launched("exit 9").await else { return };
-
-    let error = created.unwrap_err().to_string();
+    let error = launched("exit 9").await.unwrap_err().to_string();
     assert!(error.contains("exit status: 9"), "{error}");
 }
 
 #[tokio::test]
 async fn a_vmm_that_talks_nonsense_is_killed() {
-    let Some(created) = launched("echo hello >&4; exec 4>&-; sleep 60").await else { return };
+    let created = launched("echo hello >&0; sleep 60").await;
 
     assert!(matches!(created, Err(LaunchError::Nonsense)), "{created:?}");
 }
 
 #[tokio::test]
-async fn a_vmm_inherits_its_descriptors_and_no_others() {
+async fn a_vmm_inherits_its_socket_and_nothing_else() {
     // What the test's own parent leaves open to every child is not ours to judge.
     let passed_on = std::process::Command::new("ls").arg("/proc/self/fd").output().unwrap().stdout;
     let passed_on = String::from_utf8(passed_on).unwrap();
-    let script = r#"ls /proc/self/fd >/tmp/$$; n=$(tr '\n' ' ' </tmp/$$); rm /tmp/$$
-        cat <&3 >/dev/null; echo "{\"error\":\"$n\"}" >&4"#;
-    let Some(created) = launched(script).await else { return };
+    let script = r#"n=$(ls /proc/$$/fd | tr '\n' ' '); t=$(readlink /proc/$$/fd/0)
+        read confine; read run; echo "{\"error\":\"$t $n\"}" >&0"#;
 
-    let Err(LaunchError::NotReady(open)) = created else { panic!("{created:?}") };
-    let number = |fd: &str| fd.parse::<u32>().unwrap();
-    // One more than 0 to 6: the directory that ls reads.
-    let ours = open.split_whitespace().filter(|fd| number(fd) > 7);
+    let Err(LaunchError::NotReady(open)) = launched(script).await else { panic!("no answer") };
+    assert!(open.starts_with("socket:"), "{open}");
+    let ours = open.split_whitespace().skip(1).filter(|fd| fd.parse::<u32>().unwrap() > 2);
     let stray: Vec<_> = ours.filter(|fd| !passed_on.lines().any(|line| line == *fd)).collect();
     assert_eq!(stray, [""; 0], "of {open}");
 }
 
 #[tokio::test]
-async fn a_vmm_has_a_mount_namespace_of_its_own() {
-    let script =
-        r#"n=$(readlink /proc/self/ns/mnt); cat <&3 >/dev/null; echo "{\"error\":\"$n\"}" >&4"#;
-    let Some(created) = launched(script).await else { return };
+async fn a_vmm_is_called_what_it_is_and_has_no_environment_of_the_shims() {
+    let script = r#"a=$(tr '\0' ' ' </proc/$$/cmdline | cut -d' ' -f1); read confine; read run
+        echo "{\"error\":\"$a${HOME-}\"}" >&0"#;
 
-    let own = std::fs::read_link("/proc/self/ns/mnt").unwrap();
-    let error = created.unwrap_err();
-    assert!(matches!(&error, LaunchError::NotReady(mnt) if *mnt != own.display().to_string()));
+    let Err(LaunchError::NotReady(name)) = launched(script).await else { panic!("no answer") };
+    assert_eq!(name, "hyperlight-vmm");
+}
+
+#[tokio::test]
+async fn an_idle_vmm_ends_with_the_shim() {
+    let args = vec!["-c".to_owned(), "read confine || exit 3; exit 4".to_owned()];
+    let idle = Program { file: "/bin/sh".into(), args }.spawn().unwrap();
+
+    let status = idle.abandoned().await;
+
+    assert_eq!(status.code(), Some(3));
 }

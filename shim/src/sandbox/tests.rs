@@ -20,10 +20,10 @@ fn sandbox() -> (Sandbox, impl FnMut() -> Vec<String>) {
 }
 
 /// Adds a task that runs `script` after its start.
-async fn add(sandbox: &Sandbox, script: &str) -> Option<Arc<Container>> {
-    let (container, child) = launched(&format!("{UNTIL_START}{script}")).await?.unwrap();
+async fn add(sandbox: &Sandbox, script: &str) -> Arc<Container> {
+    let (container, child) = launched(&format!("{UNTIL_START}{script}")).await.unwrap();
     let request = CreateTask { id: "t".to_owned(), ..CreateTask::default() };
-    Some(sandbox.adopt(Arc::new(container), child, &request))
+    sandbox.adopt(Arc::new(container), child, &request)
 }
 
 async fn ended(container: &Container) -> u32 {
@@ -33,7 +33,7 @@ async fn ended(container: &Container) -> u32 {
 #[tokio::test]
 async fn a_life_is_announced_in_order() {
     let (sandbox, mut topics) = sandbox();
-    let Some(task) = add(&sandbox, "exit 3").await else { return };
+    let task = add(&sandbox, "exit 3").await;
 
     sandbox.start("t").unwrap();
     ended(&task).await;
@@ -47,7 +47,7 @@ async fn a_life_is_announced_in_order() {
 #[tokio::test]
 async fn a_task_that_is_killed_before_its_start_is_announced_without_one() {
     let (sandbox, mut topics) = sandbox();
-    let Some(task) = add(&sandbox, "").await else { return };
+    let task = add(&sandbox, "").await;
 
     task.kill(9, true).unwrap();
     ended(&task).await;
@@ -59,7 +59,7 @@ async fn a_task_that_is_killed_before_its_start_is_announced_without_one() {
 #[tokio::test]
 async fn a_task_that_lives_is_not_deleted_and_stays() {
     let (sandbox, _topics) = sandbox();
-    let Some(task) = add(&sandbox, "sleep 60").await else { return };
+    let task = add(&sandbox, "sleep 60").await;
     sandbox.start("t").unwrap();
 
     let error = sandbox.delete("t").await.unwrap_err();
@@ -71,7 +71,7 @@ async fn a_task_that_lives_is_not_deleted_and_stays() {
 #[tokio::test]
 async fn a_task_that_is_deleted_is_unknown() {
     let (sandbox, _topics) = sandbox();
-    let Some(task) = add(&sandbox, "exit 0").await else { return };
+    let task = add(&sandbox, "exit 0").await;
     sandbox.start("t").unwrap();
     ended(&task).await;
     sandbox.delete("t").await.unwrap();
@@ -84,7 +84,7 @@ async fn a_task_that_is_deleted_is_unknown() {
 #[tokio::test]
 async fn a_name_in_use_is_refused() {
     let (sandbox, _topics) = sandbox();
-    let Some(_task) = add(&sandbox, "sleep 60").await else { return };
+    let _task = add(&sandbox, "sleep 60").await;
 
     let request = CreateTask { id: "t".to_owned(), ..CreateTask::default() };
     assert!(matches!(sandbox.create(request).await, Err(Error::Exists(_))));

@@ -1,0 +1,118 @@
+//! Counts the instructions of each phase of a micro-VM's life: `instructions HYPERLIGHT GUEST-IMAGE SMALL.wasm
+//! LINES.wasm` prints them as JSON.
+//!
+//! It is meant for the emulated CPU of `integration::svm` that counts: there a nanosecond of the monotonic
+//! clock is one instruction. Anywhere else it prints times.
+//! Of what makes a virtual machine, only what this process executes is counted, not what it waits for.
+
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use integration::bench::Samples;
+use integration::floor::{Floor, Machine};
+use integration::gate::{Count, Counts, FLOORS, SLOWER};
+use integration::subject::{self, Subject};
+use rustix::time::{ClockId, clock_gettime};
+
+/// Runs of a phase that makes a virtual machine.
+const STARTS: usize = 15;
+
+/// A rest before each such run, in which the kernel ends what the last one left to it. It costs nothing where
+/// the clock counts: it jumps.
+const REST: Duration = Duration::from_millis(100);
+
+/// Runs of a phase that does not.
+const CALLS: usize = 201;
+
+/// Lines that the program writes in one run, and in the other.
+const LINES: [u32; 2] = [20, 2020];
+
+fn main() -> Result<()> {
+    let [_, hyperlight, image, small, lines] = std::env::args_os()
+        .map(PathBuf::from)
+        .collect::<Vec<_>>()
+        .try_into()
+        .ok()
+        .context("usage: instructions HYPERLIGHT GUEST-IMAGE SMALL.wasm LINES.wasm")?;
+    let cache = std::env::temp_dir().join("instructions");
+    std::fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
+    let subject = |wasm: &Path| -> Result<Subject> {
+        Subject::new(&image, &subject::compile(&hyperlight, wasm, &cache)?.program)
+    };
+    let mut counts = Counts::new();
+    let mut put = |phase: &str, floor, samples: &Samples, each: f64| {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a positive number of nanoseconds, far below 2^52"
+        )]
+        let instructions = (samples.median() / each).round() as u64;
+        counts.insert(phase.to_owned(), Count { instructions, floor });
+    };
+
+    let floor = Floor::open()?;
+    put(FLOORS[0], None, &Samples::take(STARTS, || executed(|| create(&floor)))?, 1.0);
+    let exit = exits(&floor, 0)?;
+    put(FLOORS[1], None, &exit, 1.0);
+    // A turn of the loop is some three instructions.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few thousand")]
+    let more = (exit.median() * 0.05 / 2.0) as u32;
+    put(SLOWER, None, &exits(&floor, more)?, 1.0);
+
+    let small = subject(&small)?;
+    let boot = Samples::take(STARTS, || executed(|| small.boot_and_run()))?;
+    put("boot without a snapshot, to the end", Some(0), &boot, 1.0);
+
+    let lines = subject(&lines)?;
+    let [few, many] = LINES.map(|count| count.to_string());
+    let few = Subject::invoke(lines, "lines", &[&few]);
+    let few_ran = Samples::take(STARTS, || executed(|| few.boot_and_run()))?;
+    let many = few.invoke("lines", &[&many]);
+    let many_ran = Samples::take(STARTS, || executed(|| many.boot_and_run()))?;
+    let difference = Samples::new(vec![many_ran.median() - few_ran.median()])?;
+    put("host call", Some(1), &difference, f64::from(LINES[1] - LINES[0]));
+
+    println!("{}", serde_json::to_string(&counts).context("write the counts as JSON")?);
+    Ok(())
+}
+
+/// Making a machine and coming out of it once.
+fn create(floor: &Floor) -> Result<Machine> {
+    let mut machine = floor.create()?;
+    machine.exit()?;
+    Ok(machine)
+}
+
+/// What `work` makes this process execute, in whichever thread, without what it waits for: KVM may wait for
+/// the kernel's other processors, which takes time and no instructions. What `work` returns is dropped
+/// afterwards.
+fn executed<T>(work: impl FnOnce() -> Result<T>) -> Result<f64> {
+    let clock = || {
+        let now = clock_gettime(ClockId::ProcessCPUTime);
+        Duration::try_from(now).context("the processor time of the process")
+    };
+    std::thread::sleep(REST);
+    let start = clock()?;
+    let done = work()?;
+    let took = clock()? - start;
+    drop(done);
+    Ok(took.as_secs_f64() * 1e9)
+}
+
+fn exits(floor: &Floor, more: u32) -> Result<Samples> {
+    let mut machine = floor.create()?;
+    Samples::take(CALLS, || {
+        let start = Instant::now();
+        machine.exit()?;
+        for turn in 0..more {
+            black_box(turn);
+        }
+        Ok(ns(start))
+    })
+}
+
+fn ns(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e9
+}

@@ -1,0 +1,131 @@
+//! What is measured without a shim: a compiled program and the guest image, given to the VMM directly.
+//!
+//! The program is compiled by the `hyperlight` command, so it is what a node runs. Its streams are
+//! `/dev/null`.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use vmm::host::{Host, Stdio};
+use vmm::{BootParams, Config, Exit, Image, MicroVm, Program, RunStats};
+
+use crate::{process, workspace};
+
+/// Memory of each micro-VM in bytes: what `hyperlight run` gives.
+const MEMORY_BYTES: u64 = 256 << 20;
+
+/// A program that is ready to run.
+#[derive(Debug)]
+pub struct Subject {
+    image: Image,
+    program: Program,
+    config: Config,
+    params: BootParams,
+}
+
+/// What `hyperlight compile --json` tells.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Compiled {
+    /// The compiled program in the cache.
+    pub program: PathBuf,
+    /// Bytes of the wasm file.
+    pub wasm_bytes: u64,
+    /// Bytes of the compiled program.
+    pub program_bytes: u64,
+    /// What compiling took; nothing if it was there.
+    pub compile_ms: Option<f64>,
+}
+
+/// Compiles the file `wasm` into the cache directory `cache`.
+///
+/// # Errors
+///
+/// The command fails; what it said is in the error.
+pub fn compile(hyperlight: &Path, wasm: &Path, cache: &Path) -> Result<Compiled> {
+    let mut command = Command::new(hyperlight);
+    command.args(["compile", "--json", "--cache-dir"]).arg(cache).arg(wasm);
+    let told = process::run(&mut command)?.success()?;
+    serde_json::from_str(&told).with_context(|| format!("read {told:?}"))
+}
+
+/// The guest image, as `make build` leaves it.
+///
+/// # Errors
+///
+/// There is none: it says what builds it.
+pub fn guest_image() -> Result<PathBuf> {
+    let default = workspace().join("guest/target/x86_64-unknown-linux-gnu/release/guest");
+    let path = std::env::var_os("HYPERLIGHT_GUEST_IMAGE").map_or(default, PathBuf::from);
+    ensure!(path.exists(), "no {}: run `make build` first", path.display());
+    Ok(path)
+}
+
+impl Subject {
+    /// The compiled program `program` in the guest image `image`.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or is not what it should be.
+    pub fn new(image: &Path, program: &Path) -> Result<Self> {
+        let elf = std::fs::read(image).with_context(|| format!("read {}", image.display()))?;
+        let file = File::open(program).with_context(|| format!("open {}", program.display()))?;
+        Ok(Self {
+            image: Image::parse(&elf)?,
+            program: Program::from_file(&file)?,
+            config: Config::new(MEMORY_BYTES)?,
+            params: BootParams { args: vec![b"subject".to_vec()], ..BootParams::default() },
+        })
+    }
+
+    /// Calls the exported function `name` of a core module instead of the command.
+    #[must_use]
+    pub fn invoke(mut self, name: &str, arguments: &[&str]) -> Self {
+        self.params.invoke = name.into();
+        self.params.args.truncate(1);
+        self.params.args.extend(arguments.iter().map(|it| it.as_bytes().to_vec()));
+        self
+    }
+
+    /// Boots a micro-VM without a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// As [`MicroVm::boot`].
+    pub fn boot(&self) -> Result<MicroVm> {
+        let host = silent_host()?;
+        Ok(MicroVm::boot(&self.config, &self.image, &self.program, &self.params, host)?)
+    }
+
+    /// Boots a micro-VM without a snapshot and runs it to its end.
+    ///
+    /// # Errors
+    ///
+    /// The VMM fails, or the program does.
+    pub fn boot_and_run(&self) -> Result<RunStats> {
+        let (exit, stats) = self.boot()?.run()?;
+        succeeded(&exit)?;
+        Ok(stats)
+    }
+}
+
+/// Whether a program ended well.
+///
+/// # Errors
+///
+/// It did not.
+pub fn succeeded(exit: &Exit) -> Result<()> {
+    ensure!(*exit == Exit::Status(0), "the program ended by {exit:?}");
+    Ok(())
+}
+
+fn silent_host() -> Result<Host> {
+    let null = || -> Result<OwnedFd> {
+        let file = File::options().read(true).write(true).open("/dev/null");
+        Ok(file.context("open /dev/null")?.into())
+    };
+    Ok(Host::new(Stdio { stdin: null()?, stdout: null()?, stderr: null()? })?)
+}

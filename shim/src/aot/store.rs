@@ -1,0 +1,126 @@
+//! Writing a file of the cache.
+//!
+//! Rule: a file gets its name only when it is complete and on the medium, by rename; until then it is
+//! the key's temporary file, which only the holder of the key's lock touches. It is read-only from the
+//! moment it is made.
+//!
+//! A program is written in pieces of 2 MiB at multiples of 2 MiB. A file system with large folios (ext4,
+//! xfs, btrfs) then keeps it in the page cache in pieces of that size, which a mapping of the file
+//! shares through one page table entry each. Copying inside the kernel (`copy_file_range`, `sendfile`)
+//! fills the page cache by single pages.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{Mode, OFlags, openat, renameat};
+
+use super::CacheError;
+use super::checksum::checksum;
+use super::entry::{Kind, Stored, read, remove, temporary_name};
+use super::key::Key;
+use super::trailer::Trailer;
+
+/// Bytes of a large page.
+const PIECE_BYTES: usize = 2 << 20;
+
+/// What an entry says about itself beside its content.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About<'a> {
+    /// SHA-256 of the wasm that a program comes from; identity of a snapshot.
+    pub(super) origin: [u8; 32],
+    /// Whether the program is a command.
+    pub(super) is_command: bool,
+    /// What people call the wasm.
+    pub(super) name: &'a str,
+}
+
+/// Writes the file of `key` that `fill` puts content into, and opens it for reading. To be called with
+/// the key's lock held.
+pub(super) fn write(
+    dir: &File,
+    key: &Key,
+    kind: Kind,
+    about: About<'_>,
+    fill: impl FnOnce(&File) -> io::Result<()>,
+) -> Result<Stored, CacheError> {
+    let temporary = temporary_name(&key.stem());
+    let stored = (|| {
+        remove(dir, &temporary)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = File::from(openat(dir, &temporary, flags, Mode::RUSR)?);
+        fill(&file)?;
+        let bytes = file.metadata()?.len();
+        let trailer = Trailer {
+            key: *key.bytes(),
+            origin: about.origin,
+            bytes,
+            checksum: checksum(&file, bytes)?,
+            is_command: about.is_command,
+            name: about.name.to_owned(),
+        };
+        file.write_all_at(&trailer.encode(), bytes)?;
+        file.sync_all()?;
+        renameat(dir, &temporary, dir, key.name(kind))?;
+        dir.sync_all()?;
+        read(dir, key, kind)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+    })();
+    stored.map_err(|source| {
+        // The disk may be full: what was begun is of no use to anyone. If this fails, the next sweep
+        // removes it.
+        let _ = remove(dir, &temporary);
+        CacheError::Write { name: key.name(kind), source }
+    })
+}
+
+/// Copies a program from its start, in pieces that the page cache keeps whole.
+pub(super) fn copy_program(source: &File, target: &File) -> io::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut offset = 0;
+    loop {
+        let mut filled = 0;
+        while let Some(rest) = piece.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match source.read_at(rest, offset + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        target.write_all_at(piece.get(..filled).unwrap_or_default(), offset)?;
+        offset += filled as u64;
+        if filled < PIECE_BYTES {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn programs_of_any_length_are_copied_to_the_last_byte() {
+        for len in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES + 4097] {
+            let bytes: Vec<u8> = (0..len).map(|i| (i % 251).to_le_bytes()[0]).collect();
+            let (source, target) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+            source.write_all_at(&bytes, 0).unwrap();
+            copy_program(&source, &target).unwrap();
+            assert_eq!(target.metadata().unwrap().len(), len as u64);
+            let mut copied = vec![0; len];
+            target.read_exact_at(&mut copied, 0).unwrap();
+            assert!(copied == bytes, "{len}");
+        }
+    }
+
+    #[test]
+    fn zeros_of_a_program_are_written_and_not_left_out() {
+        let (source, target) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        source.set_len(3 * PIECE_BYTES as u64).unwrap();
+        copy_program(&source, &target).unwrap();
+        // A hole would be filled page by page when it is read.
+        assert!(target.metadata().unwrap().blocks() * 512 >= 3 * PIECE_BYTES as u64);
+    }
+}

@@ -1,0 +1,161 @@
+//! The VMM process of a task: [`child_main`].
+//!
+//! Rule: until it has its work, the process holds a socket to the shim and nothing else, has one thread
+//! and has opened nothing for the task. Whatever fails before the start is reported to the shim; what
+//! fails after it goes to the task's standard error. A shim that goes away before the start ends the
+//! process; after the start the socket is closed, and nothing of the shim is left in it.
+
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{Booted, RunError, STATUS_ERROR, boot, message};
+use crate::cgroup::{self, CgroupError};
+use crate::error::line;
+use crate::launch::channel::{Order, Orders, Report};
+use crate::launch::confine::ConfineError;
+use crate::launch::{Cost, PROCESS_NAME};
+use crate::workload::Workload;
+
+/// The hidden subcommand that an executable answers with [`child_main`].
+pub const SUBCOMMAND: &str = "__microvm";
+
+/// Why a VMM process does not come to running its program.
+#[derive(Debug, thiserror::Error)]
+enum ChildError {
+    #[error("put the VMM process's descriptors in order")]
+    Descriptors(#[source] io::Error),
+    #[error("read the shim's order")]
+    Read(#[source] io::Error),
+    #[error("the shim gave an order out of turn")]
+    OutOfTurn,
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error("report to the shim")]
+    Report(#[source] io::Error),
+}
+
+/// The VMM process of a task. Its standard input is the socket over which the shim talks to it
+/// ([`crate::launch::channel`]).
+///
+/// It goes where the shim sends it, takes a workload and its standard streams, boots the micro-VM,
+/// reports, waits for the start, runs the program and returns the status to exit with. Signals keep
+/// their default actions. If the shim goes away before the start, the status is that of an error.
+#[must_use]
+pub fn child_main() -> ExitCode {
+    // Without a name of its own the process is called after the link it was started by: `exe`.
+    let _ = rustix::thread::set_name(&name());
+    match take_socket().and_then(|socket| serve(Orders::new(socket))) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            tell(&format!("hyperlight: {}", line(&error)));
+            ExitCode::from(STATUS_ERROR)
+        }
+    }
+}
+
+fn name() -> std::ffi::CString {
+    // Without NUL, as everyone can see.
+    std::ffi::CString::new(PROCESS_NAME).unwrap_or_default()
+}
+
+fn take_socket() -> Result<UnixStream, ChildError> {
+    crate::inherited::close_all().map_err(ChildError::Descriptors)?;
+    let socket = fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
+        .map_err(|errno| ChildError::Descriptors(errno.into()))?;
+    Ok(UnixStream::from(socket))
+}
+
+fn serve(mut orders: Orders) -> Result<u8, ChildError> {
+    let (workload, booted, cost) = match prepare(&mut orders) {
+        Ok(Some(ready)) => ready,
+        Ok(None) => return Ok(STATUS_ERROR),
+        Err(error) => {
+            // The report carries the message; without a reader nobody is left to tell.
+            let _ = orders.report(&Report::Error(line(&error)));
+            return Ok(STATUS_ERROR);
+        }
+    };
+    orders.report(&Report::Ready(cost)).map_err(ChildError::Report)?;
+    match orders.next().map_err(ChildError::Read)? {
+        Some(Order::Start) => {}
+        Some(Order::Confine(_) | Order::Join(_) | Order::Run(_)) => {
+            return Err(ChildError::OutOfTurn);
+        }
+        // The shim is gone, or has changed its mind.
+        None => return Ok(STATUS_ERROR),
+    }
+    drop(orders);
+    let outcome = booted.run(None)?;
+    if let Some(message) = message(&workload, &outcome.exit) {
+        tell(&message);
+    }
+    Ok(outcome.status())
+}
+
+/// Gets ready for the start, as the shim says; `None` if it says no more.
+fn prepare(orders: &mut Orders) -> Result<Option<(Workload, Booted, Cost)>, ChildError> {
+    let mut cost = Cost::default();
+    let mut workload = loop {
+        match orders.next().map_err(ChildError::Read)? {
+            Some(Order::Confine(confinement)) => {
+                let since = Instant::now();
+                confinement.enter()?;
+                cost.confine = micros(since);
+            }
+            Some(Order::Join(files)) => {
+                let since = Instant::now();
+                cgroup::join(&files)?;
+                cost.join = micros(since);
+            }
+            Some(Order::Run(workload)) => break *workload,
+            Some(Order::Start) => return Err(ChildError::OutOfTurn),
+            None => return Ok(None),
+        }
+    };
+    let since = Instant::now();
+    let handed = orders.descriptors().map_err(ChildError::Read)?;
+    let [stdin, stdout, stderr] = handed.stdio;
+    take_streams(&stdin, &stdout, &stderr).map_err(ChildError::Descriptors)?;
+    // By its descriptor: a cached program could be replaced between two openings, and one that is not
+    // cached has no other path.
+    workload.program = format!("/proc/self/fd/{}", handed.program.as_raw_fd()).into();
+    let booted = boot(&workload)?;
+    cost.boot = micros(since);
+    cost.cpu = cpu();
+    Ok(Some((workload, booted, cost)))
+}
+
+fn take_streams(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> io::Result<()> {
+    dup2_stdin(stdin)?;
+    dup2_stdout(stdout)?;
+    Ok(dup2_stderr(stderr)?)
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// CPU time of this process so far, in microseconds.
+fn cpu() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    u64::try_from(time.tv_sec * 1_000_000 + time.tv_nsec / 1000).unwrap_or_default()
+}
+
+/// Writes a line to standard error. A standard error that is gone is no reason to fail.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! What the VMM process of a task lives in: its root file system and its control group.
+//!
+//! Rule: made on a thread of its own, beside the search for the program. What has been made is given
+//! back when it is dropped; with a process in it that must be after the end of the process.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::CreateTask;
+use super::steps::timed;
+use crate::bundle::Bundle;
+use crate::cgroup::Hierarchies;
+use crate::container::OwnedCgroup;
+use crate::error::Error;
+use crate::launch::{Confinement, Idle, adjust_oom_score};
+use crate::leftovers::Leftovers;
+use crate::rootfs::{Rootfs, RootfsError};
+
+/// What was made.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) rootfs: Rootfs,
+    pub(super) cgroup: OwnedCgroup,
+    /// Whether the process has been told to go there.
+    pub(super) told: Result<(), Error>,
+    /// What mounting took.
+    pub(super) rootfs_took: Duration,
+    /// What the control group took.
+    pub(super) cgroup_took: Duration,
+}
+
+/// Makes the place for `idle`, and has it go there; whether it could is told by its answer to
+/// [`Idle::run`].
+///
+/// # Errors
+///
+/// Something cannot be made; then nothing of it is left.
+pub(super) async fn make(
+    request: &CreateTask,
+    bundle: &Bundle,
+    namespace: &str,
+    idle: &mut Idle,
+) -> Result<Place, Error> {
+    let lost =
+        |source| Error::Rootfs(RootfsError::MountPoint { path: bundle.rootfs.clone(), source });
+    let (mounted, is_mounted) = oneshot::channel();
+    let (send, receive) = oneshot::channel();
+    let (request, namespace, pid) = (request.clone(), namespace.to_owned(), idle.pid());
+    let of_thread = bundle.clone();
+    // Mounting may change the working directory of its thread.
+    std::thread::Builder::new()
+        .name("place".to_owned())
+        .spawn(move || {
+            // If nobody waits any more, dropping what was made gives it back.
+            let _ = send.send(make_here(&request, &of_thread, &namespace, pid, mounted));
+        })
+        .map_err(lost)?;
+    // The process copies the mounts it finds: the root file system has to be among them. If there is
+    // none, the thread says why.
+    let confined = match is_mounted.await {
+        Ok(()) => idle.confine(confinement(bundle)).await,
+        Err(_) => Ok(()),
+    };
+    let made = receive.await.map_err(|_| lost(io::Error::other("the thread ended")))?;
+    let mut place = made?;
+    let joined = idle.join(place.cgroup.join_files()).await;
+    place.told = confined.and(joined).map_err(Error::from);
+    Ok(place)
+}
+
+fn make_here(
+    request: &CreateTask,
+    bundle: &Bundle,
+    namespace: &str,
+    pid: u32,
+    mounted: oneshot::Sender<()>,
+) -> Result<Place, Error> {
+    let (mut rootfs_took, mut cgroup_took) = (Duration::ZERO, Duration::ZERO);
+    let rootfs = timed(&mut rootfs_took, || Rootfs::mount(bundle.rootfs.clone(), &request.rootfs))?;
+    // If nobody listens, nobody needs to know.
+    let _ = mounted.send(());
+    let cgroup = timed(&mut cgroup_took, || {
+        let cgroup = Hierarchies::of_this_host()?.cgroup(&bundle.cgroup_path, namespace);
+        cgroup.create(bundle.resources.as_ref())?;
+        let cgroup = OwnedCgroup::new(cgroup);
+        Leftovers::of(&bundle.cgroup_path).write(&request.bundle)?;
+        Ok::<_, Error>(cgroup)
+    })?;
+    adjust_oom_score(pid, bundle.oom_score_adj);
+    Ok(Place { rootfs, cgroup, told: Ok(()), rootfs_took, cgroup_took })
+}
+
+fn confinement(bundle: &Bundle) -> Confinement {
+    Confinement {
+        namespaces: bundle.namespaces.clone(),
+        rootfs: bundle.rootfs.clone(),
+        binds: bundle.binds.clone(),
+    }
+}
