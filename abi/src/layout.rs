@@ -1,7 +1,7 @@
 //! Where things lie in a micro-VM's memory.
 //!
-//! Addresses below [`MAP_AREA`] are identity-mapped (GVA = GPA); inside the map area the host chooses
-//! the frames and the guest sees virtual addresses only.
+//! The image and the program are identity-mapped (GVA = GPA); for all else the host chooses the frames, and the
+//! guest sees virtual addresses only.
 //!
 //! ```text
 //! GPA / GVA                     slot      ring 3   what
@@ -79,7 +79,8 @@ pub const IMAGE_RODATA: Range<u64> = 0x80_0000..0xc0_0000;
 pub const IMAGE: Range<u64> = IMAGE_TEXT.start..IMAGE_RODATA.end;
 /// The program slot: the compiled program, at most 4 GiB.
 pub const PROGRAM: Range<u64> = 0x1_0000_0000..0x2_0000_0000;
-/// First guest-physical address of the RAM slot; its size is the micro-VM's memory limit.
+/// First guest-physical address of RAM, whose size is the micro-VM's memory limit. The frames of the private
+/// slot lie before it, so that both are one memory slot of KVM.
 pub const RAM_START: u64 = 0x10_0000_0000;
 /// Largest memory of a micro-VM in bytes: with [`RAM_START`] it stays within 39 physical address bits.
 pub const RAM_BYTES_MAX: u64 = 256 << 30;

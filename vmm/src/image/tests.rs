@@ -48,7 +48,7 @@ fn error_of(file: &[u8]) -> ImageError {
 fn a_good_image_is_loaded() {
     let image = Image::parse(&good()).unwrap();
     assert_eq!(image.entry(), TEXT + 1);
-    assert_eq!(image.data(), [(Gpa(DATA), b"data".to_vec())]);
+    assert_eq!(image.data(), [(private(DATA), b"data".to_vec())]);
     assert_eq!(image.text(), TEXT..TEXT + layout::LARGE_PAGE);
     assert_eq!(image.rodata(), RODATA..RODATA + layout::LARGE_PAGE);
 }
