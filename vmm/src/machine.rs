@@ -360,7 +360,8 @@ mod tests {
 
     #[test]
     fn stubs_that_go_wild_end_the_machine() {
-        let wild = |memory: &mut GuestMemory| memory.write(private(layout::STUBS), &[0; 4096]).unwrap();
+        let wild =
+            |memory: &mut GuestMemory| memory.write(private(layout::STUBS), &[0; 4096]).unwrap();
         let exit = first_exit(&[0x0f, 0x0b], wild);
         assert!(exit.is_none_or(|exit| exit != VmExit::Doorbell), "{exit:?}");
     }

@@ -33,7 +33,7 @@ fn mark() -> Vec<u8> {
 fn good() -> Vec<u8> {
     elf(
         TEXT + 1,
-        &[(5, TEXT, b"\xf4\xf4", 2), (4, RODATA, &mark(), 12), (6, DATA, b"data", 0x3000)],
+        &[(5, TEXT, b"\xf4\xf4", 2), (4, RODATA, &mark(), 12), (6, DATA, b"data", 0x1800)],
     )
 }
 
