@@ -20,8 +20,8 @@ use rustix::process::geteuid;
 use super::checksum::checksum;
 use super::identity::{Identity, is_settled};
 use super::key::Key;
-use super::seen;
 use super::trailer::{TRAILER_BYTES, Trailer};
+use super::{large_pages, seen};
 
 /// Which file of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,9 @@ pub(super) fn read(dir: &File, key: &Key, kind: Kind) -> io::Result<Option<Store
     if identity.is_none_or(|identity| !seen::recognises(dir, &name, &identity)) {
         // Asked before the content is read: what changes from here on has another time.
         let is_settled = is_settled(&stat);
+        if kind == Kind::Program {
+            large_pages::read_in(&file, trailer.bytes);
+        }
         if checksum(&file, trailer.bytes)? != trailer.checksum {
             return Err(unsound("it is damaged"));
         }
