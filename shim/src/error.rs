@@ -70,8 +70,11 @@ pub enum Error {
     /// The control group.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
-    /// The work for the VMM process.
-    #[error("encode the VMM's work")]
+    /// The descriptors for the VMM process could not be made.
+    #[error("make the descriptors for the VMM process")]
+    Descriptor(#[source] io::Error),
+    /// What the shim notes of a task.
+    #[error("encode the note of what the task has")]
     Encode(#[source] serde_json::Error),
     /// The VMM process.
     #[error(transparent)]
@@ -122,9 +125,11 @@ fn code(error: &Error) -> Code {
         Error::Busy(_) => Code::UNAVAILABLE,
         Error::Unsupported(_) => Code::UNIMPLEMENTED,
         Error::Checkpoint => Code::INVALID_ARGUMENT,
-        Error::CutOff(_) | Error::Encode(_) | Error::StateFile { .. } | Error::Rootfs(_) => {
-            Code::INTERNAL
-        }
+        Error::CutOff(_)
+        | Error::Descriptor(_)
+        | Error::Encode(_)
+        | Error::StateFile { .. }
+        | Error::Rootfs(_) => Code::INTERNAL,
         Error::Bundle(error) => bundle_code(error),
         Error::Stdio(error) => match error {
             StdioError::NotFifo { .. } => Code::INVALID_ARGUMENT,

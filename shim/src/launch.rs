@@ -81,6 +81,8 @@ pub struct Work {
     pub workload: Workload,
     /// The compiled program.
     pub program: File,
+    /// Its snapshot; or an empty file for the one that the process makes.
+    pub snapshot: File,
     /// The standard streams.
     pub stdio: TaskStdio,
 }
@@ -246,9 +248,9 @@ impl Starter {
 
 /// Hands over the work and takes the answer.
 async fn exchange(socket: &mut tokio::net::UnixStream, work: Work) -> io::Result<Option<Report>> {
-    let Work { workload, program, stdio } = work;
-    let handed =
-        Handed { program: program.into(), stdio: [stdio.stdin, stdio.stdout, stdio.stderr] };
+    let Work { workload, program, snapshot, stdio } = work;
+    let stdio = [stdio.stdin, stdio.stdout, stdio.stderr];
+    let handed = Handed { program: program.into(), snapshot: snapshot.into(), stdio };
     let order = Order::Run(Box::new(workload));
     let given = channel::send(socket, &order, &handed.borrowed()).await;
     // The program's ends are the VMM's from here on.

@@ -9,10 +9,13 @@ mod place;
 mod steps;
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::process::Child;
 use tokio::sync::oneshot;
 
@@ -26,6 +29,7 @@ use crate::error::Error;
 use crate::events::Events;
 use crate::launch::{Idle, Program, Work};
 use crate::rootfs::MountSource;
+use crate::snapshots;
 use crate::state::Exit;
 use crate::stdio::{self, StdioPaths};
 
@@ -224,11 +228,14 @@ impl Sandbox {
             }
             Err(error) => (Err(error), found),
         };
-        let work = ready.and_then(|(program, name)| {
+        let work = ready.and_then(|(program, snapshot, name)| {
             let workload = bundle.workload(PathBuf::new(), program.bytes, &name)?;
-            Ok(Work { workload, program: program.file, stdio: task_stdio })
+            let file = program.file.try_clone().map_err(Error::Descriptor)?;
+            let (given, wanted) = snapshot;
+            let work = Work { workload, program: file, snapshot: given, stdio: task_stdio };
+            Ok((work, wanted.map(|file| (program, file))))
         });
-        let (place, work) = match (place, work) {
+        let (place, (work, wanted)) = match (place, work) {
             (Ok(place), Ok(work)) => (place, work),
             (place, work) => {
                 idle.end().await;
@@ -240,6 +247,10 @@ impl Sandbox {
         };
         let vmm = timed_async(&mut steps.ready, idle.run(work)).await?;
         let held = Held { stdio: held_stdio, cgroup: place.cgroup, rootfs: place.rootfs };
+        if let Some((program, made)) = wanted {
+            let cache = self.environment.cache.clone();
+            tokio::task::spawn_blocking(move || snapshots::keep_file(&cache, &program, &made));
+        }
         steps.vmm = vmm.cost;
         steps.end();
         let (id, dir, stdio) = (request.id.clone(), request.bundle.clone(), request.stdio.clone());
@@ -261,15 +272,20 @@ impl Sandbox {
         bundle: &Bundle,
         find: &mut Duration,
         program: &mut Duration,
-    ) -> Result<(CompiledProgram, String), Error> {
+    ) -> Result<(CompiledProgram, Snapshot, String), Error> {
         let wasm = timed_async(find, self.wasm(id, bundle)).await?;
         let cache = self.environment.cache.clone();
         let name = wasm.name().to_owned();
-        let compile = tokio::task::spawn_blocking(move || compile(&cache, &wasm));
+        let compile = tokio::task::spawn_blocking(move || {
+            let program = compile(&cache, &wasm)
+                .map_err(|source| Error::Compile { name: wasm.name().to_owned(), source })?;
+            let snapshot = snapshot(&cache, &program).map_err(Error::Descriptor)?;
+            Ok((program, snapshot))
+        });
         let compiled = timed_async(program, compile).await;
         match compiled.map_err(|_panicked| Error::CutOff(id.to_owned()))? {
-            Ok(program) => Ok((program, name)),
-            Err(source) => Err(Error::Compile { name, source }),
+            Ok((program, snapshot)) => Ok((program, snapshot, name)),
+            Err(error) => Err(error),
         }
     }
 
@@ -309,6 +325,19 @@ async fn watch(container: Arc<Container>, mut child: Child, events: Events) {
     }
     // Announced before it can be seen: a Delete that follows at once comes after it.
     container.ended(status, |exit| events.exited(&container, exit));
+}
+
+/// What a VMM process is given of a snapshot, and what this shim keeps of it: a snapshot of the cache and
+/// nothing; or an empty file, and the same to be put into the cache when it is filled.
+type Snapshot = (File, Option<File>);
+
+fn snapshot(cache: &AotCache, program: &CompiledProgram) -> io::Result<Snapshot> {
+    if let Some(found) = snapshots::find(cache, program) {
+        return Ok((found, None));
+    }
+    let empty = File::from(memfd_create("snapshot", MemfdFlags::CLOEXEC)?);
+    let ours = empty.try_clone()?;
+    Ok((empty, Some(ours)))
 }
 
 fn compile(cache: &AotCache, wasm: &Wasm) -> Result<CompiledProgram, CompileError> {

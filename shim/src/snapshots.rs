@@ -4,9 +4,12 @@
 //! one is told once and the program starts without it.
 
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::{SeekFrom, seek};
 use vmm::{Config, Exit, Image, Made, Program, Snapshot};
 
 use crate::aot::{AotCache, CompiledProgram, Origin};
@@ -16,6 +19,9 @@ use crate::guest_image::{GUEST_IMAGE, GUEST_IMAGE_SHA256};
 /// Memory of the micro-VM in which a snapshot is made. A limit: only what is touched is taken. A program
 /// that needs more to be instantiated is kept linked.
 const MAKER_MEMORY_BYTES: u64 = 1 << 30;
+
+/// Bytes that are copied at a time.
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// How long a program may take to be instantiated for a snapshot: its start functions run, and copy
 /// its data. One that takes longer is kept linked.
@@ -48,6 +54,46 @@ pub fn keep(cache: &AotCache, program: &CompiledProgram, snapshot: &Snapshot) {
     let write = |file: &File| snapshot.write_to(file);
     if let Err(error) = cache.store_snapshot(program, &identity, write) {
         log::warn!("each start loads the program anew: {}", line(&error));
+    }
+}
+
+/// Puts the snapshot that a VMM process wrote into `made` into the cache. It is copied as it is: whoever
+/// starts from it looks at it as at anything that a guest wrote. Nothing is done if the process wrote none.
+pub fn keep_file(cache: &AotCache, program: &CompiledProgram, made: &File) {
+    let is_empty = made.metadata().is_ok_and(|it| it.len() == 0);
+    if is_empty || matches!(program.origin, Origin::Uncached { .. }) {
+        return;
+    }
+    let Ok(identity) = identity() else { return };
+    if let Err(error) = cache.store_snapshot(program, &identity, |file| copy(made, file)) {
+        log::warn!("each start loads the program anew: {}", line(&error));
+    }
+}
+
+/// Copies a file, and leaves its holes out.
+fn copy(from: &File, to: &File) -> io::Result<()> {
+    let len = from.metadata()?.len();
+    to.set_len(len)?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut position = 0;
+    loop {
+        // Nobody else moves the position.
+        position = match seek(from, SeekFrom::Data(position)) {
+            Ok(position) => position,
+            Err(rustix::io::Errno::NXIO) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let end = seek(from, SeekFrom::Hole(position))?.min(len);
+        while position < end {
+            let want = usize::try_from(end - position).map_or(CHUNK_BYTES, |n| n.min(CHUNK_BYTES));
+            let chunk = chunk.get_mut(..want).unwrap_or_default();
+            from.read_exact_at(chunk, position)?;
+            to.write_all_at(chunk, position)?;
+            position += want as u64;
+        }
+        if position >= len {
+            return Ok(());
+        }
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) async fn launched(script: &str) -> Result<(Container, Child), LaunchE
     let work = Work {
         workload: serde_json::from_value(workload).unwrap(),
         program: tempfile::tempfile().unwrap(),
+        snapshot: tempfile::tempfile().unwrap(),
         stdio: task_stdio,
     };
     let vmm = idle.run(work).await?;

@@ -1,10 +1,11 @@
 //! The VMM process of a task: [`child_main`].
 //!
-//! Rule: until it has its work, the process holds a socket to the shim and nothing else, has one thread
-//! and has opened nothing for the task. Whatever fails before the start is reported to the shim; what
+//! Rule: until it has its work, the process holds a socket to the shim and what every micro-VM is made of
+//! ([`Standby`]), has one thread and has opened nothing for the task. Whatever fails before the start is reported to the shim; what
 //! fails after it goes to the task's standard error. A shim that goes away before the start ends the
 //! process; after the start the socket is closed, and nothing of the shim is left in it.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -77,7 +78,9 @@ fn take_socket() -> Result<UnixStream, ChildError> {
 }
 
 fn serve(mut orders: Orders) -> Result<u8, ChildError> {
-    let (workload, booted, cost) = match prepare(&mut orders) {
+    // While the shim looks for the program.
+    let standby = Standby::new();
+    let (workload, booted, cost) = match prepare(&mut orders, standby) {
         Ok(Some(ready)) => ready,
         Ok(None) => return Ok(STATUS_ERROR),
         Err(error) => {
@@ -104,7 +107,10 @@ fn serve(mut orders: Orders) -> Result<u8, ChildError> {
 }
 
 /// Gets ready for the start, as the shim says; `None` if it says no more.
-fn prepare(orders: &mut Orders) -> Result<Option<(Workload, Booted, Cost)>, ChildError> {
+fn prepare(
+    orders: &mut Orders,
+    standby: Result<Standby, RunError>,
+) -> Result<Option<(Workload, Booted, Cost)>, ChildError> {
     let mut cost = Cost::default();
     let mut workload = loop {
         match orders.next().map_err(ChildError::Read)? {
@@ -130,7 +136,20 @@ fn prepare(orders: &mut Orders) -> Result<Option<(Workload, Booted, Cost)>, Chil
     // By its descriptor: a cached program could be replaced between two openings, and one that is not
     // cached has no other path.
     workload.program = format!("/proc/self/fd/{}", handed.program.as_raw_fd()).into();
-    let booted = boot(&workload, Standby::new()?, None)?;
+    let snapshot = File::from(handed.snapshot);
+    let is_wanted = snapshot.metadata().map_err(ChildError::Descriptors)?.len() == 0;
+    let given = match is_wanted {
+        true => None,
+        false => Some(snapshot.try_clone().map_err(ChildError::Descriptors)?),
+    };
+    let booted = boot(&workload, standby?, given)?;
+    if let (Some(made), true) = (booted.made(), is_wanted)
+        && let Err(error) = made.write_to(&snapshot)
+    {
+        // What is half written is none: the next start makes another.
+        let _ = snapshot.set_len(0);
+        log::warn!("write the snapshot: {error}");
+    }
     cost.boot = micros(since);
     cost.cpu = cpu();
     Ok(Some((workload, booted, cost)))

@@ -37,7 +37,6 @@ const USUAL_PAGES_MAX: u64 = 256;
 
 /// What came of making a snapshot.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "matched at once, never stored")]
 pub enum Made {
     /// It.
     Snapshot(Snapshot),

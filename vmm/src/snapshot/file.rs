@@ -24,7 +24,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::{Content, LARGE_PAGES, Snapshot, split};
 use crate::Error;
 use crate::kvm::Registers;
-use crate::memory::{Gpa, RAM_OFFSET, SharedRegion};
+use crate::memory::{Gpa, RAM_OFFSET, SharedRegion, to_usize};
 use crate::paging::{AddressSpace, LoadError, TableEntries};
 
 /// The last byte is the version of the format.
@@ -34,7 +34,7 @@ const MAGIC: &[u8; 8] = b"hlsnap\0\x01";
 pub(super) const PAGES_OFFSET: u64 = layout::LARGE_PAGE;
 
 /// Most runs: what fits before the pages.
-const RUNS_MAX: usize = (PAGES_OFFSET as usize - size_of::<Header>()) / size_of::<Run>();
+const RUNS_MAX: usize = (to_usize(PAGES_OFFSET) - size_of::<Header>()) / size_of::<Run>();
 
 /// Why a file is no snapshot.
 #[derive(Debug, thiserror::Error)]

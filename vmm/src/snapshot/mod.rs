@@ -23,7 +23,7 @@ use std::sync::Arc;
 use abi::{Readiness, layout};
 
 use crate::kvm::Registers;
-use crate::memory::{Gpa, RAM_OFFSET, Region, SharedRegion};
+use crate::memory::{Gpa, RAM_OFFSET, Region, SharedRegion, to_usize};
 use crate::paging::AddressSpace;
 use crate::{Config, Error};
 
@@ -209,7 +209,7 @@ const fn bytes_of(pages: &Range<u64>) -> (u64, u64) {
 /// is written by every run in few pages.
 fn split(content: &[Range<u64>], pages: u64) -> (Vec<Range<u64>>, Vec<Range<u64>>) {
     let (mut dense, mut sparse): (Vec<Range<u64>>, Vec<Range<u64>>) = (Vec::new(), Vec::new());
-    for start in (0..pages).step_by(LARGE_PAGES as usize) {
+    for start in (0..pages).step_by(to_usize(LARGE_PAGES)) {
         let piece = start..(start + LARGE_PAGES).min(pages);
         let overlap = |range: &Range<u64>| {
             range.end.min(piece.end).saturating_sub(range.start.max(piece.start))
