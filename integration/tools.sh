@@ -3,6 +3,7 @@
 #
 #   containerd   containerd 2.x and ctr (Debian sid)
 #   registry     docker-registry
+#   runc         runc, for benchmarks beside it; its command is /runc
 #   qemu         qemu-system-x86_64 and a static busybox
 #   kernel       a stock Debian kernel with its modules
 #   protoc       protobuf-compiler and the include files of Google's types; its command is /protoc
@@ -132,6 +133,7 @@ recipe() {
     case $1 in
     containerd) echo containerd ;;
     registry) echo docker-registry ;;
+    runc) echo runc ;;
     qemu) echo qemu-system-x86 qemu-system-data seabios busybox-static ;;
     protoc) echo protobuf-compiler libprotobuf-dev ;;
     kernel | wasm-native | python) echo any ;;
@@ -156,6 +158,10 @@ fill() {
     case $1 in
     containerd) unpack sid alone "${recipe[@]}" ;;
     registry) unpack system alone "${recipe[@]}" ;;
+    runc)
+        unpack system whole "${recipe[@]}"
+        script runc "LD_LIBRARY_PATH='$tree/$libraries' exec '$tree/usr/sbin/runc' \"\$@\""
+        ;;
     qemu) unpack system whole "${recipe[@]}" ;;
     protoc)
         unpack system whole "${recipe[@]}"

@@ -45,7 +45,7 @@ fn file(report: &mut Report, root: &Path, host: &mut Host, dir: Handle) -> Resul
     let flags = OpenFlags::READ.with(OpenFlags::WRITE).with(OpenFlags::CREATE);
     let open = Request::OpenAt { dir, flags, path: b"file" };
     let handle = Handle(u32::try_from(host.call(open, &mut reply).unwrap().value).unwrap());
-    let own = File::options().read(true).write(true).create(true).open(root.join("own"))?;
+    let own = File::options().read(true).write(true).create_new(true).open(root.join("own"))?;
     let write = Request::Write { handle, offset: 0, wait: false, data: &data };
     let read = Request::Read { handle, offset: 0, len: 64 << 10, wait: false };
     let host = std::cell::RefCell::new(host);

@@ -6,6 +6,8 @@
 
 mod calls;
 mod compile;
+mod containers;
+mod family;
 mod host;
 mod machine;
 mod start;
@@ -26,6 +28,7 @@ const SECTIONS: &[Section] = &[
     ("calls", "Host calls", calls::measure),
     ("host", "Host calls, the host's side", host::measure),
     ("exits", "VM exits of one operation", calls::exits),
+    ("containers", "Containers, against runc on the same containerd", containers::measure),
     ("compile", "Compiling, and starting what is compiled", compile::measure),
 ];
 

@@ -199,6 +199,12 @@ impl Node {
         shims.map(|shim| shim.pid).collect()
     }
 
+    /// Process id of containerd.
+    #[must_use]
+    pub fn containerd(&self) -> i32 {
+        i32::try_from(self.containerd.id()).unwrap_or_default()
+    }
+
     /// Waits until no trace of a container is left while containerd runs.
     ///
     /// # Errors

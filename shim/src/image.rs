@@ -1,6 +1,6 @@
-//! `image adapt`: making a pulled wasm artifact runnable where an OCI image is expected.
+//! Images in containerd's store: making them runnable ([`adapt`]) and ready to start (`prepare`).
 //!
-//! `wkg` pushes artifacts whose configuration is no image configuration, so `ctr run` and a Pod
+//! `image adapt` makes a pulled wasm artifact runnable where an OCI image is expected. `wkg` pushes artifacts whose configuration is no image configuration, so `ctr run` and a Pod
 //! without a command refuse them. Adapting writes, into containerd's content store, an image
 //! configuration (linux, this architecture, an entrypoint, no root file system layers) and a
 //! manifest with it and the same wasm layer, and points the image's record there. Rules: the wasm
@@ -9,6 +9,8 @@
 //!
 //! Source: OCI image spec 1.1, config.md and manifest.md; containerd, docs/garbage-collection.md.
 
+mod prepare;
+
 use std::collections::HashMap;
 use std::io;
 
@@ -16,9 +18,12 @@ use containerd_client::types::Descriptor;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::aot::WasmError;
 use crate::artifact::{CONFIG_WASM, Found, LayerChoice, ManifestError, choose, manifests};
 use crate::containerd::{Containerd, ContainerdError};
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestError};
+
+pub use prepare::wasm;
 
 /// Annotation of the derived manifest and label of the image record: the digest of the original
 /// manifest.
@@ -30,7 +35,7 @@ const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// Labels by which containerd's garbage collector finds what a blob refers to.
 const GC_REF: &str = "containerd.io/gc.ref.content";
 
-/// Why an image could not be adapted.
+/// Why an image could not be adapted or prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// containerd refused.
@@ -44,9 +49,10 @@ pub enum ImageError {
         /// Why.
         source: ManifestError,
     },
-    /// There is nothing to adapt.
+    /// There is nothing to adapt or prepare.
     #[error(
-        "image {reference} has no wasm layer (layers: {layers}); only wasm artifacts can be adapted"
+        "image {reference} has no wasm layer (layers: {layers}); an image with a .wasm file among its \
+         files runs as it is, and is compiled when its first container is created"
     )]
     NoWasm {
         /// The image.
@@ -62,6 +68,12 @@ pub enum ImageError {
         /// Why.
         source: serde_json::Error,
     },
+    /// A layer's digest is malformed.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// The wasm cannot be used.
+    #[error(transparent)]
+    Wasm(#[from] WasmError),
     /// No runtime for the calls.
     #[error("start the tokio runtime")]
     Runtime(#[source] io::Error),

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::cache::CacheOptions;
 use super::{CliError, program};
-use crate::aot::Origin;
+use crate::aot::{CompiledProgram, Origin, Wasm};
 use crate::compile::Entry;
 use crate::workload::size;
 
@@ -37,39 +37,51 @@ impl Compile {
         let cache = self.cache.open();
         let wasm = cache.wasm(&self.file)?;
         let program = program(&wasm, Entry::Any, &cache)?;
-        let (path, cost) = match &program.origin {
-            Origin::Cached { path } => (Some(path), None),
-            Origin::Compiled { path, cost } => (Some(path), Some(*cost)),
-            Origin::Uncached { cost, .. } => (None, Some(*cost)),
-        };
-        let mut out = std::io::stdout();
-        if self.json {
-            let answer = serde_json::json!({
-                "file": self.file.to_string_lossy(),
-                "digest": format!("sha256:{}", wasm.sha256()),
-                "wasm_bytes": wasm.bytes(),
-                "program": path.map(|path| path.to_string_lossy()),
-                "program_bytes": program.bytes,
-                "is_command": program.is_command,
-                "cached": cost.is_none(),
-                "compile_ms": cost.map(|cost| cost.time.as_millis()),
-                "compile_peak_bytes": cost.and_then(|cost| cost.peak_bytes),
-            });
-            serde_json::to_writer_pretty(&mut out, &answer)?;
-            writeln!(out)?;
-            return Ok(());
-        }
-        let name = wasm.name();
-        let sizes = format!("{} of wasm, {} compiled", size(wasm.bytes()), size(program.bytes));
-        match (path, cost) {
-            (Some(path), None) => {
-                writeln!(out, "{name}: in the cache ({sizes}): {}", path.display())?;
-            }
-            (Some(path), Some(cost)) => {
-                writeln!(out, "{name}: compiled in {cost} ({sizes}): {}", path.display())?;
-            }
-            (None, _) => writeln!(out, "{name}: can be compiled ({sizes}), but was not kept")?,
-        }
-        Ok(())
+        let file = self.file.to_string_lossy();
+        print(self.json, ("file", &file, wasm.name()), &wasm, &program)
     }
+}
+
+/// Prints where the program is, how large, and what it took. In JSON, `what` it was compiled from has a
+/// key; for people it has a name.
+pub(super) fn print(
+    json: bool,
+    what: (&str, &str, &str),
+    wasm: &Wasm,
+    program: &CompiledProgram,
+) -> Result<(), CliError> {
+    let (key, subject, name) = what;
+    let (path, cost) = match &program.origin {
+        Origin::Cached { path } => (Some(path), None),
+        Origin::Compiled { path, cost } => (Some(path), Some(*cost)),
+        Origin::Uncached { cost, .. } => (None, Some(*cost)),
+    };
+    let mut out = std::io::stdout();
+    if json {
+        let answer = serde_json::json!({
+            key: subject,
+            "digest": format!("sha256:{}", wasm.sha256()),
+            "wasm_bytes": wasm.bytes(),
+            "program": path.map(|path| path.to_string_lossy()),
+            "program_bytes": program.bytes,
+            "is_command": program.is_command,
+            "cached": cost.is_none(),
+            "compile_ms": cost.map(|cost| cost.time.as_millis()),
+            "compile_peak_bytes": cost.and_then(|cost| cost.peak_bytes),
+        });
+        serde_json::to_writer_pretty(&mut out, &answer)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    let sizes = format!("{} of wasm, {} compiled", size(wasm.bytes()), size(program.bytes));
+    match (path, cost) {
+        (Some(path), None) => {
+            writeln!(out, "{name}: in the cache ({sizes}): {}", path.display())?;
+        }
+        (Some(path), Some(cost)) => {
+            writeln!(out, "{name}: compiled in {cost} ({sizes}): {}", path.display())?;
+        }
+        (None, _) => writeln!(out, "{name}: can be compiled ({sizes}), but was not kept")?,
+    }
+    Ok(())
 }

@@ -4,13 +4,20 @@ use std::io::Write;
 
 use clap::{Args, Subcommand};
 
-use super::CliError;
-use crate::image::adapt;
+use super::cache::CacheOptions;
+use super::{CliError, compile, program};
+use crate::compile::Entry;
+use crate::image::{adapt, wasm};
 
-const EXAMPLES: &str = "\
+const ADAPT_EXAMPLES: &str = "\
 Examples:
   hyperlight image adapt registry.example/app:1
   hyperlight image adapt --namespace k8s.io --json registry.example/app:1";
+
+const PREPARE_EXAMPLES: &str = "\
+Examples:
+  hyperlight image prepare registry.example/app:1
+  hyperlight image prepare --namespace k8s.io --json registry.example/app:1";
 
 /// What `image` is told.
 #[derive(Debug, Args)]
@@ -27,11 +34,16 @@ enum Command {
     /// store and points the image there. The original manifest is kept; adapting twice is harmless. A
     /// later pull of the image undoes it.
     Adapt(Adapt),
+    /// Compile a pulled wasm artifact into the node's cache, so that its first container need not
+    ///
+    /// For use after a pull, as root: the cache is the one that the shim uses. What is in the cache
+    /// already is found there.
+    Prepare(Prepare),
 }
 
+/// Which image, and how to tell of it.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-struct Adapt {
+struct Options {
     /// containerd's socket
     #[arg(long, value_name = "SOCKET", default_value = "/run/containerd/containerd.sock")]
     address: String,
@@ -46,13 +58,37 @@ struct Adapt {
     reference: String,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = ADAPT_EXAMPLES)]
+struct Adapt {
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = PREPARE_EXAMPLES)]
+struct Prepare {
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    cache: CacheOptions,
+}
+
 impl Image {
     /// Does it and prints what came of it.
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let Command::Adapt(options) = self.command;
-        let adapted = adapt(&options.address, &options.namespace, &options.reference)?;
+        match self.command {
+            Command::Adapt(Adapt { options }) => options.adapt(),
+            Command::Prepare(Prepare { options, cache }) => options.prepare(&cache),
+        }
+    }
+}
+
+impl Options {
+    fn adapt(self) -> Result<(), CliError> {
+        let adapted = adapt(&self.address, &self.namespace, &self.reference)?;
         let mut out = std::io::stdout();
-        if options.json {
+        if self.json {
             serde_json::to_writer_pretty(&mut out, &adapted)?;
             writeln!(out)?;
         } else if adapted.changed {
@@ -62,5 +98,12 @@ impl Image {
             writeln!(out, "{}: runs already: {}", adapted.reference, adapted.manifest)?;
         }
         Ok(())
+    }
+
+    fn prepare(self, cache: &CacheOptions) -> Result<(), CliError> {
+        let wasm = wasm(&self.address, &self.namespace, &self.reference)?;
+        let program = program(&wasm, Entry::Command, &cache.open())?;
+        let subject = ("reference", self.reference.as_str(), self.reference.as_str());
+        compile::print(self.json, subject, &wasm, &program)
     }
 }

@@ -33,13 +33,14 @@ pub(super) struct Turn {
     _file: Option<File>,
 }
 
-/// Where the processes of this user take turns: the node's for root, for others what their session has.
+/// Where the processes of this user take turns: where lock files are (FHS 3.0, 5.9) for root, for others
+/// what their session has (XDG base directory specification).
 pub(super) fn default_dir() -> Option<PathBuf> {
     if geteuid().is_root() {
-        return Some("/run/hyperlight/compile".into());
+        return Some("/run/lock/hyperlight".into());
     }
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    runtime.filter(|dir| dir.is_absolute()).map(|dir| dir.join("hyperlight/compile"))
+    runtime.filter(|dir| dir.is_absolute()).map(|dir| dir.join("hyperlight"))
 }
 
 impl Turn {
