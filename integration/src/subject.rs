@@ -25,7 +25,7 @@ const MEMORY_BYTES: u64 = 256 << 20;
 const SNAPSHOT_LIMIT: Duration = Duration::from_secs(10);
 
 /// A program that is ready to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Subject {
     image: Image,
     program: Program,
@@ -87,7 +87,8 @@ impl Subject {
         })
     }
 
-    /// Calls the exported function `name` of a core module instead of the command.
+    /// Calls an exported function instead of the command: `name` of a core module, with arguments beside it, or a
+    /// call in WAVE of a component.
     #[must_use]
     pub fn invoke(mut self, name: &str, arguments: &[&str]) -> Self {
         self.params.invoke = name.into();
