@@ -9,6 +9,7 @@ mod compile;
 mod containers;
 mod family;
 mod host;
+mod live;
 mod machine;
 mod start;
 mod wasm;
@@ -28,6 +29,7 @@ const SECTIONS: &[Section] = &[
     ("calls", "Host calls", calls::measure),
     ("host", "Host calls, the host's side", host::measure),
     ("exits", "VM exits of one operation", calls::exits),
+    ("live", "Many micro-VMs", live::measure),
     ("containers", "Containers, against runc on the same containerd", containers::measure),
     ("compile", "Compiling, and starting what is compiled", compile::measure),
 ];
@@ -35,6 +37,10 @@ const SECTIONS: &[Section] = &[
 fn main() -> Result<ExitCode> {
     // `cargo bench` gives `--bench` to each.
     let arguments: Vec<_> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
+    if let [live::ARGUMENT, kind] = &*arguments.iter().map(String::as_str).collect::<Vec<_>>() {
+        live::hold(kind)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (options, words): (Vec<_>, Vec<_>) = arguments.iter().partition(|it| it.starts_with('-'));
     if options.iter().any(|option| *option != "--json") {
         say("usage: bench [--json] [SECTION...]; sections:");
