@@ -6,6 +6,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 
+use sha2::{Digest, Sha256};
+
 /// Where `make guest` leaves the image, from this crate.
 const GUEST_IMAGE: &str = "../guest/target/x86_64-unknown-linux-gnu/release/guest";
 
@@ -18,6 +20,14 @@ fn main() {
     match image.canonicalize() {
         Ok(path) if path.is_file() => {
             println!("cargo::rustc-env=HYPERLIGHT_GUEST_IMAGE_FILE={}", path.display());
+            match std::fs::read(&path) {
+                Ok(bytes) => {
+                    let digest: String =
+                        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+                    println!("cargo::rustc-env=HYPERLIGHT_GUEST_IMAGE_SHA256={digest}");
+                }
+                Err(error) => println!("cargo::error=read {}: {error}", path.display()),
+            }
         }
         _ => {
             println!("cargo::error=no guest image at {}: run `make guest`", image.display());

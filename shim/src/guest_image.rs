@@ -5,3 +5,6 @@
 
 /// The ELF file that `make guest` built.
 pub(crate) static GUEST_IMAGE: &[u8] = include_bytes!(env!("HYPERLIGHT_GUEST_IMAGE_FILE"));
+
+/// Its digest, in hexadecimal: what is derived from another image is not for this one.
+pub(crate) const GUEST_IMAGE_SHA256: &str = env!("HYPERLIGHT_GUEST_IMAGE_SHA256");

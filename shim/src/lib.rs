@@ -26,6 +26,7 @@ pub mod microvm;
 pub mod rootfs;
 pub mod sandbox;
 pub mod serve;
+pub mod snapshots;
 pub mod state;
 pub mod stdio;
 pub mod task;

@@ -28,9 +28,13 @@ use std::time::Duration;
 use abi::AbortKind;
 use rustix::fs::{Mode, OFlags};
 use vmm::host::{DirAccess, Host, Stdio};
-use vmm::{BootParams, Config, Exit, Fault, Image, MicroVm, Program, RunStats};
+use vmm::{
+    BootParams, Config, Exit, Fault, Image, MicroVm, Program, RunStats, Shell, Snapshot,
+};
 
+use crate::error::line;
 use crate::guest_image::GUEST_IMAGE;
+use crate::snapshots;
 use crate::workload::{MEMORY_BYTES_DEFAULT, Preopen, Text, Workload, size};
 
 pub(crate) use self::child::tell;
@@ -97,22 +101,56 @@ impl Outcome {
     }
 }
 
-/// A booted micro-VM with its workload.
+/// What every micro-VM is made of, whatever it will run: can be had before anybody knows that.
 #[derive(Debug)]
-pub struct Booted(MicroVm);
+pub struct Standby {
+    image: Image,
+    shell: Shell,
+}
 
-/// Boots a micro-VM for `workload`, with the standard streams of this process. Everything that the
-/// workload names is opened here.
+impl Standby {
+    /// Loads the guest image and makes a virtual machine.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Vmm`].
+    pub fn new() -> Result<Self, RunError> {
+        Ok(Self { shell: Shell::new()?, image: Image::parse(GUEST_IMAGE)? })
+    }
+}
+
+/// A micro-VM with its workload.
+#[derive(Debug)]
+pub struct Booted {
+    start: Start,
+    made: Option<Snapshot>,
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one, and it is not moved about")]
+enum Start {
+    Ready(MicroVm),
+    /// The guest has ended while it loaded the program.
+    Ended(Exit),
+}
+
+/// Starts a micro-VM for `workload`, with the standard streams of this process. Everything that the
+/// workload names is opened here. It starts from `snapshot`, which is one of the program, or from one
+/// that is made here: see [`Booted::made`].
 ///
 /// # Errors
 ///
 /// [`RunError`].
-pub fn boot(workload: &Workload) -> Result<Booted, RunError> {
+pub fn boot(
+    workload: &Workload,
+    standby: Standby,
+    snapshot: Option<File>,
+) -> Result<Booted, RunError> {
+    let Standby { image, shell } = standby;
     let path = &workload.program;
     let program =
         File::open(path).map_err(|source| RunError::OpenProgram { path: path.clone(), source })?;
     let program = Program::from_file(&program)?;
-    let image = Image::parse(GUEST_IMAGE)?;
     let config = Config::new(workload.memory.get())?;
     let mut host = Host::new(Stdio::inherit()?)?;
     for preopen in &workload.preopens {
@@ -120,7 +158,27 @@ pub fn boot(workload: &Workload) -> Result<Booted, RunError> {
         host.preopen(open_dir(preopen)?, preopen.guest_path.as_str(), access)?;
     }
     let params = boot_params(workload);
-    Ok(Booted(MicroVm::boot(&config, &image, &program, &params, host)?))
+    let kept = snapshot.and_then(|file| match Snapshot::from_file(file) {
+        Ok(snapshot) => Some(snapshot),
+        Err(error) => {
+            log::warn!("the program is loaded anew: {}", line(&error));
+            None
+        }
+    });
+    let (snapshot, made) = match kept {
+        Some(snapshot) => (snapshot, None),
+        None => match snapshots::make(&image, &program)? {
+            Ok(snapshot) => (snapshot.clone(), Some(snapshot)),
+            Err(exit) => return Ok(Booted { start: Start::Ended(exit), made: None }),
+        },
+    };
+    let vm = if snapshot.fits(&config) {
+        MicroVm::start(shell, &image, &program, &snapshot, &config, &params, host)?
+    } else {
+        // It may do with less when it is loaded in less; if not, the guest says what it lacks.
+        MicroVm::boot(&config, &image, &program, &params, host)?
+    };
+    Ok(Booted { start: Start::Ready(vm), made })
 }
 
 /// What the program is told. Where the workload has nothing, the boot information has no bytes.
@@ -144,6 +202,12 @@ fn open_dir(preopen: &Preopen) -> Result<OwnedFd, RunError> {
 }
 
 impl Booted {
+    /// The snapshot that was made, if none was given, or none that could be used.
+    #[must_use]
+    pub fn made(&self) -> Option<&Snapshot> {
+        self.made.as_ref()
+    }
+
     /// Runs the program to its end, or until `timeout` has passed; the exit is then
     /// [`Fault::Stopped`].
     ///
@@ -151,9 +215,13 @@ impl Booted {
     ///
     /// [`RunError::Vmm`], [`RunError::Watch`].
     pub fn run(self, timeout: Option<Duration>) -> Result<Outcome, RunError> {
+        let vm = match self.start {
+            Start::Ready(vm) => vm,
+            Start::Ended(exit) => return Ok(Outcome { exit, stats: RunStats::default() }),
+        };
         let (ended, watch) = channel::<()>();
         if let Some(timeout) = timeout {
-            let kick = self.0.kick();
+            let kick = vm.kick();
             thread::Builder::new()
                 .name("timeout".to_owned())
                 .spawn(move || {
@@ -163,7 +231,7 @@ impl Booted {
                 })
                 .map_err(RunError::Watch)?;
         }
-        let (exit, stats) = self.0.run()?;
+        let (exit, stats) = vm.run()?;
         drop(ended);
         Ok(Outcome { exit, stats })
     }

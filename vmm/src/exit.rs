@@ -134,6 +134,13 @@ const _: () = {
     }
 };
 
+impl Default for RunStats {
+    /// Those of a run that never was.
+    fn default() -> Self {
+        Self::new(Duration::ZERO)
+    }
+}
+
 impl RunStats {
     pub(crate) const fn new(boot: Duration) -> Self {
         Self {

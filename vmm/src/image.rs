@@ -167,6 +167,11 @@ impl Image {
         &self.region
     }
 
+    /// Whether both share their memory.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.region.is_same(&other.region)
+    }
+
     /// First instruction of the guest.
     pub(crate) const fn entry(&self) -> u64 {
         self.entry

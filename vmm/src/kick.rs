@@ -4,6 +4,7 @@
 //! system call. A signal that arrives just before KVM_RUN or the system call would be lost, so it is sent
 //! again every millisecond until the run has left. The signal is `SIGRTMIN`.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -80,12 +81,21 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// Installs the handler for the process and lets this thread receive the signal.
+/// Installs the handler for the process and lets this thread receive the signal, each once.
 fn accept_signal() -> Result<(), Error> {
+    static CAUGHT: AtomicBool = AtomicBool::new(false);
+    thread_local!(static UNBLOCKED: Cell<bool> = const { Cell::new(false) });
     let signal = libc::SIGRTMIN();
-    signal::catch(signal)
-        .and_then(|()| signal::unblock(signal))
-        .map_err(|source| Error::Signal { signal, source })
+    let failed = |source| Error::Signal { signal, source };
+    if !CAUGHT.load(Ordering::SeqCst) {
+        signal::catch(signal).map_err(failed)?;
+        CAUGHT.store(true, Ordering::SeqCst);
+    }
+    if !UNBLOCKED.get() {
+        signal::unblock(signal).map_err(failed)?;
+        UNBLOCKED.set(true);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

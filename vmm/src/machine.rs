@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use abi::{Access, layout};
 
 use crate::kvm::{Vcpu, Vm, VmExit};
-use crate::memory::{Gpa, GuestMemory, RAM_OFFSET, Region};
+use crate::memory::{Gpa, GuestMemory, RAM_OFFSET, Region, Slot};
 use crate::paging::{AddressSpace, Mapped, Protection};
 use crate::shell::discard;
 use crate::snapshot::Snapshot;
@@ -80,7 +80,7 @@ impl Machine {
         program: &Program,
         task_type: u8,
     ) -> Result<Self, Error> {
-        let Shell { mut vcpu, mut vm } = shell;
+        let (mut vcpu, mut vm) = shell.open(image, program)?;
         let ram_bytes = config.memory_bytes();
         let own = Region::new(GuestMemory::own_bytes(ram_bytes))?;
         let mut memory = guest_memory(own, config, image, program);
@@ -112,7 +112,7 @@ impl Machine {
         program: &Program,
         snapshot: &Snapshot,
     ) -> Result<Self, Error> {
-        let Shell { mut vcpu, mut vm } = shell;
+        let (mut vcpu, mut vm) = shell.open(image, program)?;
         let ram_bytes = config.memory_bytes();
         let space = snapshot.space(ram_bytes).ok_or(Error::MemoryTooSmall {
             memory_bytes: ram_bytes,
@@ -249,9 +249,16 @@ impl Machine {
 /// All memory of a machine, of which `own` is its own.
 fn guest_memory(own: Region, config: Config, image: &Image, program: &Program) -> GuestMemory {
     let mut memory = GuestMemory::new(own, config.memory_bytes());
-    memory.share(Gpa(layout::IMAGE.start), image.region().clone());
-    memory.share(Gpa(layout::PROGRAM.start), program.region().clone());
+    shared_slots(image, program).into_iter().for_each(|slot| memory.share(slot));
     memory
+}
+
+/// The slots of what every machine of a program shares.
+pub(crate) fn shared_slots(image: &Image, program: &Program) -> [Slot; 2] {
+    [
+        Slot::shared(Gpa(layout::IMAGE.start), image.region().clone()),
+        Slot::shared(Gpa(layout::PROGRAM.start), program.region().clone()),
+    ]
 }
 
 /// Maps everything below the map area, as [`layout`] says.

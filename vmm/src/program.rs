@@ -81,6 +81,11 @@ impl Program {
         self.bytes
     }
 
+    /// Whether both share their memory.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.region.is_same(&other.region)
+    }
+
     pub(crate) const fn region(&self) -> &SharedRegion {
         &self.region
     }

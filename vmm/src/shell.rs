@@ -7,19 +7,21 @@
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
-use crate::Error;
 use crate::kvm::{Kvm, Vcpu, Vm};
+use crate::machine::shared_slots;
+use crate::{Error, Image, Program};
 
-/// A virtual machine without memory and its vCPU without registers.
+/// A virtual machine without memory of its own and its vCPU without registers.
 #[derive(Debug)]
 pub struct Shell {
-    // Dropped first: it uses the other.
-    pub(crate) vcpu: Vcpu,
-    pub(crate) vm: Vm,
+    // Fields are dropped in this order: each uses the next.
+    vcpu: Vcpu,
+    vm: Vm,
+    made_for: Option<(Image, Program)>,
 }
 
 impl Shell {
-    /// Makes one.
+    /// Makes one for whatever will run in it.
     ///
     /// # Errors
     ///
@@ -29,7 +31,33 @@ impl Shell {
         let kvm = Kvm::get()?;
         let vm = kvm.create_vm()?;
         let vcpu = vm.create_vcpu(kvm)?;
-        Ok(Self { vcpu, vm })
+        Ok(Self { vcpu, vm, made_for: None })
+    }
+
+    /// Makes one that has the memory of `image` and `program` already, and takes no others.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), and [`Error::SetMemorySlot`].
+    pub fn with(image: &Image, program: &Program) -> Result<Self, Error> {
+        let mut shell = Self { made_for: Some((image.clone(), program.clone())), ..Self::new()? };
+        for slot in shared_slots(image, program) {
+            shell.vm.share(&slot)?;
+        }
+        Ok(shell)
+    }
+
+    /// The vCPU and the virtual machine, for `image` and `program`. One that was made for others goes.
+    pub(crate) fn open(self, image: &Image, program: &Program) -> Result<(Vcpu, Vm), Error> {
+        let Self { vcpu, vm, made_for } = self;
+        match made_for {
+            Some((i, p)) if !(i.is_same(image) && p.is_same(program)) => {
+                discard((vcpu, vm, i, p));
+                let Self { vcpu, vm, .. } = Self::new()?;
+                Ok((vcpu, vm))
+            }
+            _ => Ok((vcpu, vm)),
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use super::parse::{self, DirOption};
 use super::{CliError, program};
 use crate::aot::{CompiledProgram, Origin};
 use crate::compile::Entry;
-use crate::microvm::{self, Outcome, tell};
+use crate::microvm::{self, Outcome, Standby, tell};
+use crate::snapshots;
 use crate::workload::{EnvEntry, MEMORY_BYTES_DEFAULT, MemoryBytes, Preopen, Text, Workload, size};
 
 const EXAMPLES: &str = "\
@@ -98,7 +99,11 @@ impl Run {
             preopens,
             memory,
         };
-        let outcome = microvm::boot(&workload)?.run(self.timeout)?;
+        let booted = microvm::boot(&workload, Standby::new()?, snapshots::find(&cache, &program))?;
+        if let Some(made) = booted.made() {
+            snapshots::keep(&cache, &program, made);
+        }
+        let outcome = booted.run(self.timeout)?;
         if let Some(message) = microvm::message(&workload, &outcome.exit) {
             match self.timeout {
                 Some(timeout) if outcome.status() == microvm::STATUS_TIMED_OUT => {

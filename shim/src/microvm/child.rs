@@ -15,7 +15,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Booted, RunError, STATUS_ERROR, boot, message};
+use super::{Booted, RunError, STATUS_ERROR, Standby, boot, message};
 use crate::cgroup::{self, CgroupError};
 use crate::error::line;
 use crate::launch::channel::{Order, Orders, Report};
@@ -130,7 +130,7 @@ fn prepare(orders: &mut Orders) -> Result<Option<(Workload, Booted, Cost)>, Chil
     // By its descriptor: a cached program could be replaced between two openings, and one that is not
     // cached has no other path.
     workload.program = format!("/proc/self/fd/{}", handed.program.as_raw_fd()).into();
-    let booted = boot(&workload)?;
+    let booted = boot(&workload, Standby::new()?, None)?;
     cost.boot = micros(since);
     cost.cpu = cpu();
     Ok(Some((workload, booted, cost)))

@@ -1,10 +1,14 @@
 //! The compiler's child process, and what it refuses.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+use std::num::NonZero;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use shim::aot::{AotCache, Wasm};
 use shim::compile::{CompileError, Compiler, Entry, Job, Refusal};
@@ -120,4 +124,64 @@ fn a_closed_pipe_is_no_panic() -> io::Result<()> {
     assert!(!output.status.success());
     assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
     Ok(())
+}
+
+#[test]
+fn many_programs_are_compiled_a_few_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, slow) = (dir.path().join("log"), dir.path().join("compiler"));
+    let script =
+        format!("#!/bin/sh\necho + >>{0}\nsleep 0.1\necho - >>{0}\nexit 1\n", log.display());
+    fs::write(&slow, script).unwrap();
+    fs::set_permissions(&slow, PermissionsExt::from_mode(0o700)).unwrap();
+    let turns = NonZero::new(2).unwrap();
+    let compiler = Compiler::at(&slow).with_turns(dir.path().join("turns"), turns);
+    let cache = AotCache::new(dir.path().join("cache"), compiler);
+    thread::scope(|scope| {
+        for salt in 0..8 {
+            let cache = &cache;
+            scope.spawn(move || {
+                let compiled = cache.program(&wasm(&command(salt)), Entry::Command, &|| {});
+                assert!(matches!(compiled.unwrap_err(), CompileError::Crashed { .. }));
+            });
+        }
+    });
+    let log = fs::read_to_string(log).unwrap();
+    let (mut at_work, mut most) = (0, 0);
+    for line in log.lines() {
+        at_work += if line == "+" { 1 } else { -1 };
+        most = most.max(at_work);
+    }
+    assert_eq!((log.lines().count(), at_work), (16, 0), "{log}");
+    assert!((1..=2).contains(&most), "{log}");
+}
+
+#[test]
+fn a_turn_of_a_process_that_was_killed_is_given_to_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("turns")).unwrap();
+    let mut holder = Command::new("flock")
+        .arg("--no-fork")
+        .arg(dir.path().join("turns/0"))
+        .args(["sh", "-c", "echo; exec sleep 600"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    holder.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    let turns = NonZero::new(1).unwrap();
+    let compiler = Compiler::at(HYPERLIGHT).with_turns(dir.path().join("turns"), turns);
+    let cache = AotCache::new(dir.path().join("cache"), compiler);
+    let (cache, waited) = (&cache, &AtomicBool::new(false));
+    thread::scope(|scope| {
+        let waiting = || waited.store(true, Ordering::SeqCst);
+        let compile = move || cache.program(&wasm(&command(1)), Entry::Command, &waiting).unwrap();
+        let compiled = scope.spawn(compile);
+        while !waited.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!compiled.is_finished());
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        compiled.join().unwrap();
+    });
 }

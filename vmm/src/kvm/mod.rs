@@ -115,6 +115,30 @@ impl Kvm {
     }
 }
 
+/// What a snapshot depends on beside the guest image and the program, in bytes for a digest: this build, the
+/// kernel, and the CPU that its KVM offers.
+///
+/// # Errors
+///
+/// As [`Shell::new`](crate::Shell::new) where KVM cannot be used.
+pub fn machine_identity() -> Result<Vec<u8>, Error> {
+    let kvm = Kvm::get()?;
+    let kernel = rustix::system::uname();
+    let mut identity = env!("CARGO_PKG_VERSION").as_bytes().to_vec();
+    identity.extend(abi::ABI_VERSION.to_le_bytes());
+    identity.extend([kernel.release().to_bytes(), kernel.version().to_bytes()].concat());
+    for entry in kvm.cpuid().as_slice() {
+        // Numbers of the CPU that was asked, not of its kind (SDM vol. 2, CPUID).
+        let ebx = if entry.function == 1 { entry.ebx & 0x00ff_ffff } else { entry.ebx };
+        let is_topology = matches!(entry.function, 0xb | 0x1f | 0x8000_001e);
+        let values = if is_topology { [0; 4] } else { [entry.eax, ebx, entry.ecx, entry.edx] };
+        for value in [entry.function, entry.index].into_iter().chain(values) {
+            identity.extend(value.to_le_bytes());
+        }
+    }
+    Ok(identity)
+}
+
 // Bits of CR4 (SDM vol. 3, 2.5).
 const CR4_PAE: u64 = 1 << 5;
 const CR4_OSFXSR: u64 = 1 << 9;

@@ -10,7 +10,7 @@ use kvm_ioctls::VmFd;
 
 use super::{Kvm, Vcpu, io_error};
 use crate::Error;
-use crate::memory::{GuestMemory, Slot};
+use crate::memory::{Gpa, GuestMemory, Slot};
 
 /// Slot that only [`Vm::change_slots`] uses.
 const SPARE_SLOT: u32 = 0;
@@ -32,30 +32,47 @@ pub(crate) struct Vm {
     /// Bytes of RAM that the guest has been given.
     ram_bytes: u64,
     ram_slots: u32,
+    /// Where the shared memory is that the guest has been given.
+    shared: Vec<Gpa>,
 }
 
 impl Vm {
     pub(super) const fn new(fd: VmFd) -> Self {
-        Self { fd, ram_bytes: 0, ram_slots: 0 }
+        Self { fd, ram_bytes: 0, ram_slots: 0, shared: Vec::new() }
     }
 
-    /// Gives the guest all slots of `memory`, shared ones read-only, and RAM beyond `ram_used`. The caller
-    /// keeps `memory` until the virtual machine is gone; [`crate::machine::Machine`] is the only one.
+    /// Gives the guest the writable slots of `memory`, of RAM what is `ram_used` and more, and the shared ones
+    /// that it does not have yet, read-only. The caller keeps `memory` until the virtual machine is gone;
+    /// [`crate::machine::Machine`] is the only one.
     ///
     /// # Errors
     ///
     /// [`Error::SetMemorySlot`].
     pub(crate) fn set_slots(&mut self, memory: &GuestMemory, ram_used: u64) -> Result<(), Error> {
-        let mut shared = SHARED_SLOT..;
         for slot in memory.slots() {
             if !slot.is_writable() {
-                let number = shared.next().unwrap_or(u32::MAX);
-                self.set_slot(number, KVM_MEM_READONLY, slot.gpa().0, 0..slot.bytes(), slot)?;
+                self.share(slot)?;
             } else if slot.gpa().0 == layout::PRIVATE.start {
                 self.set_slot(PRIVATE_SLOT, 0, slot.gpa().0, 0..slot.bytes(), slot)?;
             }
         }
         self.give_ram(memory, ram_used)
+    }
+
+    /// Gives the guest shared memory unless it has it. The caller keeps the memory as in
+    /// [`set_slots`](Self::set_slots); [`crate::Shell`] is the only other one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SetMemorySlot`].
+    pub(crate) fn share(&mut self, slot: &Slot) -> Result<(), Error> {
+        if self.shared.contains(&slot.gpa()) {
+            return Ok(());
+        }
+        let number = SHARED_SLOT + u32::try_from(self.shared.len()).unwrap_or(u32::MAX);
+        self.set_slot(number, KVM_MEM_READONLY, slot.gpa().0, 0..slot.bytes(), slot)?;
+        self.shared.push(slot.gpa());
+        Ok(())
     }
 
     /// Gives the guest more RAM if it does not have the first `used` bytes of it.

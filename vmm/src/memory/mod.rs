@@ -40,6 +40,12 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// A slot of shared memory.
+    pub(crate) fn shared(gpa: Gpa, region: SharedRegion) -> Self {
+        let (bytes, host_address) = (region.bytes(), region.host_address());
+        Self { gpa, bytes, host_address, backing: Backing::Shared(region) }
+    }
+
     /// First guest-physical address.
     pub(crate) const fn gpa(&self) -> Gpa {
         self.gpa
@@ -71,10 +77,15 @@ pub(crate) struct GuestMemory {
 impl GuestMemory {
     /// Memory of the private slot and of `ram_bytes` of RAM, all in `own`.
     pub(crate) fn new(own: Region, ram_bytes: u64) -> Self {
-        let mut memory = Self { own, slots: Vec::with_capacity(4) };
-        memory.add(Gpa(layout::PRIVATE.start), RAM_OFFSET, Backing::Own(0));
-        memory.add(Gpa(layout::RAM_START), ram_bytes, Backing::Own(RAM_OFFSET));
-        memory
+        let slot = |gpa, offset, bytes| Slot {
+            gpa: Gpa(gpa),
+            bytes,
+            host_address: own.host_address() + offset,
+            backing: Backing::Own(offset),
+        };
+        let private = slot(layout::PRIVATE.start, 0, RAM_OFFSET);
+        let slots = vec![private, slot(layout::RAM_START, RAM_OFFSET, ram_bytes)];
+        Self { own, slots }
     }
 
     /// Bytes of a region that holds the private slot and `ram_bytes` of RAM.
@@ -82,17 +93,9 @@ impl GuestMemory {
         RAM_OFFSET + ram_bytes
     }
 
-    /// Adds shared memory at `gpa`; the caller keeps slots disjoint.
-    pub(crate) fn share(&mut self, gpa: Gpa, region: SharedRegion) {
-        self.add(gpa, region.bytes(), Backing::Shared(region));
-    }
-
-    fn add(&mut self, gpa: Gpa, bytes: u64, backing: Backing) {
-        let host_address = match &backing {
-            Backing::Own(offset) => self.own.host_address() + offset,
-            Backing::Shared(region) => region.host_address(),
-        };
-        self.slots.push(Slot { gpa, bytes, host_address, backing });
+    /// Adds shared memory; the caller keeps slots disjoint.
+    pub(crate) fn share(&mut self, slot: Slot) {
+        self.slots.push(slot);
     }
 
     /// The slots: the private one, RAM, then what is shared, in the order it was added.
@@ -204,7 +207,7 @@ mod tests {
         let mut memory = GuestMemory::new(own, RAM_BYTES);
         let mut shared = Region::new(layout::PAGE).unwrap();
         shared.write(0, b"shared").unwrap();
-        memory.share(SHARED, shared.into_shared().unwrap());
+        memory.share(Slot::shared(SHARED, shared.into_shared().unwrap()));
         memory
     }
 

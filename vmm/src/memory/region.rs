@@ -283,6 +283,11 @@ impl SharedRegion {
         pagemap::is_large(self.0.host_address(), self.bytes()).unwrap_or(false)
     }
 
+    /// Whether both are the same memory.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Size in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.0.bytes()

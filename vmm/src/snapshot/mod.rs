@@ -22,10 +22,10 @@ use std::sync::Arc;
 
 use abi::{Readiness, layout};
 
-use crate::Error;
 use crate::kvm::Registers;
 use crate::memory::{Gpa, RAM_OFFSET, Region, SharedRegion};
 use crate::paging::AddressSpace;
+use crate::{Config, Error};
 
 pub use capture::Made;
 pub use file::SnapshotError;
@@ -64,6 +64,12 @@ impl Snapshot {
     #[must_use]
     pub fn is_instantiated(&self) -> bool {
         self.0.readiness == Readiness::Instantiated
+    }
+
+    /// Whether a micro-VM of `config` has the memory that the guest uses.
+    #[must_use]
+    pub fn fits(&self, config: &Config) -> bool {
+        self.space(config.memory_bytes()).is_some()
     }
 
     /// Bytes of RAM that the guest uses, in whole large pages.
