@@ -4,8 +4,8 @@
 //! result. Beside it, another process does the same with machines of the KVM floor. Figures by micro-VM are those of
 //! one more beside the first, which has opened and mapped what all share.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,22 +18,24 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use vmm::{Idle, Shell};
 
-use crate::{family, start};
+use crate::family::{self, Memory};
+use crate::start;
 
 /// The first argument of the process that holds live ones.
 pub(crate) const ARGUMENT: &str = "live";
 
-/// How many live beside the first when it is measured.
-const LEVELS: [usize; 4] = [1, 100, 1000, 10_000];
+/// How many live beside the first of a process when it tells.
+const LEVELS: [usize; 3] = [1, 100, 1000];
 
-/// The highest of them for which memory has a row.
-const MEMORY_LEVEL: usize = 1000;
+/// How many live at last, in processes of as many as a process may have files for.
+const ALL: usize = 10_000;
+const OF_A_PROCESS: usize = 3000;
 
-/// Most starts that a level's time is taken of.
-const STARTS: usize = 100;
+/// More starts at each level, whose time is taken, and which end at once.
+const STARTS: usize = 20;
 
-/// Time for a process to reach the last level.
-const LIMIT: Duration = Duration::from_secs(90);
+/// Time for all processes to reach their last levels.
+const LIMIT: Duration = Duration::from_secs(45);
 
 /// Time for throughput, for each side.
 const THROUGHPUT: Duration = Duration::from_secs(4);
@@ -54,8 +56,9 @@ struct Level {
     start_us: Vec<f64>,
 }
 
-/// The process that holds: `bench live floor` or `bench live micro-vm`.
-pub(crate) fn hold(kind: &str) -> Result<()> {
+/// The process that holds: `bench live floor COUNT` or `bench live micro-vm COUNT`.
+pub(crate) fn hold(kind: &str, count: &str) -> Result<()> {
+    let count: usize = count.parse().context("a number of micro-VMs")?;
     let limit = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?;
     let floor = Floor::open()?;
@@ -71,34 +74,36 @@ pub(crate) fn hold(kind: &str) -> Result<()> {
         let idle = small.start(Shell::new()?, &snapshot, silent_host()?)?;
         Ok(Live::MicroVm { _idle: idle })
     };
-    let began = Instant::now();
     let mut live = vec![make()?];
     let own = i32::try_from(std::process::id())?;
-    let mut tell = |live: usize, start_us: Vec<f64>| -> Result<()> {
-        let memory = family::memory(own)?;
-        let level = Level {
-            live,
-            private_dirty: memory.private_dirty,
-            pss: memory.pss,
-            kernel: kernel()?,
-            start_us,
+    let tell = |live: usize| -> Result<()> {
+        let timed = || {
+            let start = Instant::now();
+            let made = make()?;
+            let took = us(start);
+            drop(made);
+            Ok(took)
         };
+        let start_us = std::iter::repeat_with(timed).take(STARTS).collect::<Result<_>>()?;
+        // The end of those is the kernel's to finish.
+        std::thread::sleep(Duration::from_millis(300));
+        let Memory { private_dirty, pss } = family::memory(own)?;
+        let kernel = kernel()?;
+        let level = Level { live, private_dirty, pss, kernel, start_us };
         println!("{}", serde_json::to_string(&level)?);
         Ok(())
     };
-    tell(0, Vec::new())?;
-    for level in LEVELS {
-        let mut took = Vec::new();
+    tell(0)?;
+    for level in LEVELS.into_iter().filter(|level| *level < count).chain([count]) {
         while live.len() <= level {
-            let start = Instant::now();
             live.push(make()?);
-            took.push(us(start));
-            ensure!(began.elapsed() < LIMIT, "{} after {} s", live.len(), LIMIT.as_secs());
         }
-        let last = took.split_off(took.len().saturating_sub(STARTS));
-        tell(level, last)?;
+        tell(level)?;
     }
-    Ok(())
+    // They live until nobody wants them any more.
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    // The kernel ends them sooner than one drop after the other.
+    std::process::exit(0)
 }
 
 /// Bytes that the kernel says it has for itself (proc_meminfo(5)): of the whole machine.
@@ -112,12 +117,15 @@ fn kernel() -> Result<f64> {
 /// Measures the sections of memory and of scaling.
 pub(crate) fn measure(report: &mut Report) -> Result<()> {
     ensure!(std::path::Path::new("/dev/kvm").exists(), "no /dev/kvm");
-    let (floor, ours) = (levels("floor")?, levels("micro-vm")?);
+    let memory_level = LEVELS[LEVELS.len() - 1];
+    let floor = Holder::start("floor", memory_level)?.levels()?;
+    let mut holders = vec![Holder::start("micro-vm", memory_level)?];
+    let ours = holders[0].levels()?;
     let (Some(first_floor), Some(first)) = (floor.first(), ours.first()) else {
         anyhow::bail!("the process that holds micro-VMs told nothing")
     };
     let one = |value: f64| Samples::new(vec![value]);
-    for level in ours.iter().filter(|level| (1..=MEMORY_LEVEL).contains(&level.live)) {
+    for level in ours.iter().filter(|level| level.live > 0) {
         let Some(same) = floor.iter().find(|it| it.live == level.live) else { continue };
         #[expect(clippy::cast_precision_loss, reason = "at most ten thousand")]
         let each = |after: f64, before: f64| one((after - before) / level.live as f64 / 1024.0);
@@ -136,7 +144,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
             let row = Row::new(of("kernel memory"), "KiB", &kernel).over("KVM floor", &least);
             report.add(row);
         }
-        if level.live == MEMORY_LEVEL {
+        if level.live == memory_level {
             let all =
                 |level: &Level, first: &Level| one((level.pss + level.kernel - first.kernel) / 1e6);
             let row = Row::new("1 000 live: PSS and kernel memory", "MB", &all(level, first)?);
@@ -144,39 +152,79 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
             report.add(row.over("KVM floor", &least).goal(Goal::AtMost(300.0)));
         }
     }
-    for level in ours.iter().filter(|level| level.live > 0) {
-        let name = format!("cold start beside {} live", level.live);
-        let row = Row::new(name, "µs", &Samples::new(level.start_us.clone())?);
-        let same = floor.iter().find(|it| it.live == level.live);
-        report.add(match same {
-            Some(same) => row.over("KVM floor", &Samples::new(same.start_us.clone())?),
-            None => row,
-        });
-    }
-    for (what, levels) in [("KVM floor", &floor), ("micro-VMs", &ours)] {
-        if let Some(missing) =
-            LEVELS.iter().find(|it| levels.iter().all(|level| level.live != **it))
-        {
-            report.missing(&format!("{missing} live: {what}"), "see above on standard error");
-        }
-    }
+    scaling(report, holders, &ours)?;
     throughput(report)
 }
 
-/// Runs the process and takes what it tells, as far as it gets.
-fn levels(kind: &str) -> Result<Vec<Level>> {
-    let own = std::env::current_exe().context("find this program")?;
-    let mut child = Command::new(own)
-        .args([ARGUMENT, kind])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("start the process that holds")?;
-    let told = BufReader::new(child.stdout.take().context("no standard output")?);
-    let levels: Result<Vec<Level>> =
-        told.lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect();
-    child.wait().context("wait for the process that holds")?;
-    levels
+/// How long one more takes, the more live.
+fn scaling(report: &mut Report, mut holders: Vec<Holder>, levels: &[Level]) -> Result<()> {
+    let start_us = |level: &Level| Samples::new(level.start_us.clone());
+    let [_, alone, more @ ..] = levels else { anyhow::bail!("too few levels") };
+    let alone = start_us(alone)?;
+    report.add(Row::new("cold start beside 1 live", "µs", &alone));
+    let mut add = |live: usize, level: &Level| -> Result<()> {
+        let row = Row::new(format!("cold start beside {live} live"), "µs", &start_us(level)?);
+        report.add(row.over("beside 1 live", &alone));
+        Ok(())
+    };
+    more.iter().try_for_each(|level| add(level.live, level))?;
+    let began = Instant::now();
+    let mut live = more.last().map_or(0, |level| level.live);
+    while live < ALL && began.elapsed() < LIMIT {
+        let mut holder = Holder::start("micro-vm", OF_A_PROCESS.min(ALL - live))?;
+        if let Some(last) = holder.levels()?.last() {
+            live += last.live;
+            add(live, last)?;
+        }
+        holders.push(holder);
+    }
+    if live < ALL {
+        report.missing("10 000 live", &format!("only {live} after {} s", LIMIT.as_secs()));
+    }
+    Ok(())
+}
+
+/// A process that holds.
+struct Holder {
+    child: Child,
+    told: BufReader<ChildStdout>,
+    count: usize,
+}
+
+impl Holder {
+    fn start(kind: &str, count: usize) -> Result<Self> {
+        let own = std::env::current_exe().context("find this program")?;
+        let mut child = Command::new(own)
+            .args([ARGUMENT, kind, &count.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start the process that holds")?;
+        let told = BufReader::new(child.stdout.take().context("no standard output")?);
+        Ok(Self { child, told, count })
+    }
+
+    /// What it tells up to its last level.
+    fn levels(&mut self) -> Result<Vec<Level>> {
+        let mut levels = Vec::new();
+        for line in (&mut self.told).lines() {
+            let level: Level = serde_json::from_str(&line?).context("read a level")?;
+            let is_last = level.live == self.count;
+            levels.push(level);
+            if is_last {
+                return Ok(levels);
+            }
+        }
+        anyhow::bail!("the process that holds {} has ended before it did", self.count)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // The end of its input is the word to end; what it holds takes the kernel a while.
+        drop(self.child.stdin.take());
+        drop(self.child.wait());
+    }
 }
 
 /// Micro-VMs started, run and ended in a second, by one thread for each CPU.

@@ -37,8 +37,10 @@ const SECTIONS: &[Section] = &[
 fn main() -> Result<ExitCode> {
     // `cargo bench` gives `--bench` to each.
     let arguments: Vec<_> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
-    if let [live::ARGUMENT, kind] = &*arguments.iter().map(String::as_str).collect::<Vec<_>>() {
-        live::hold(kind)?;
+    if let [live::ARGUMENT, kind, count] =
+        &*arguments.iter().map(String::as_str).collect::<Vec<_>>()
+    {
+        live::hold(kind, count)?;
         return Ok(ExitCode::SUCCESS);
     }
     let (options, words): (Vec<_>, Vec<_>) = arguments.iter().partition(|it| it.starts_with('-'));

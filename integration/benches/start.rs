@@ -59,7 +59,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
                 Ok(took)
             },
             &mut || {
-                let shell = Shell::new()?;
+                let shell = small.shell()?;
                 let start = Instant::now();
                 let idle = small.start(shell, &snapshot, silent_host()?)?;
                 let took = us(start);

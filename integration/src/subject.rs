@@ -125,6 +125,15 @@ impl Subject {
         Ok(stats)
     }
 
+    /// A shell that has the guest image and the program.
+    ///
+    /// # Errors
+    ///
+    /// The VMM fails.
+    pub fn shell(&self) -> Result<Shell> {
+        Ok(Shell::with(&self.image, &self.program)?)
+    }
+
     /// Starts a micro-VM in `shell` from `snapshot` and runs it to its end.
     ///
     /// # Errors

@@ -72,7 +72,7 @@ fn main() -> Result<()> {
     })?;
     put("cold start from a snapshot", Some(0), &cold, 1.0);
     let from_shell = Samples::take(STARTS, || {
-        let shell = Shell::new()?;
+        let shell = small.shell()?;
         executed(|| small.start(shell, &snapshot, silent_host()?))
     })?;
     put("start from a shell", Some(0), &from_shell, 1.0);
