@@ -43,7 +43,7 @@ const THROUGHPUT: Duration = Duration::from_secs(4);
 /// What is held.
 enum Live {
     Floor { _machine: floor::Machine },
-    MicroVm { _idle: Idle },
+    MicroVm { _idle: Box<Idle> },
 }
 
 /// What the process tells of a level, a line of JSON each.
@@ -72,7 +72,7 @@ pub(crate) fn hold(kind: &str, count: &str) -> Result<()> {
             return Ok(Live::Floor { _machine: machine });
         }
         let idle = small.start(Shell::new()?, &snapshot, silent_host()?)?;
-        Ok(Live::MicroVm { _idle: idle })
+        Ok(Live::MicroVm { _idle: Box::new(idle) })
     };
     let mut live = vec![make()?];
     let own = i32::try_from(std::process::id())?;
@@ -234,7 +234,7 @@ fn throughput(report: &mut Report) -> Result<()> {
     let snapshot = small.snapshot(&directory)?;
     let floor = Floor::open()?;
     let threads = std::thread::available_parallelism()?.get();
-    let each_us = |once: &(dyn Fn() -> Result<()> + Sync)| -> Result<Samples> {
+    let rate = |once: &(dyn Fn() -> Result<()> + Sync)| -> Result<Samples> {
         let done = AtomicUsize::new(0);
         let start = Instant::now();
         std::thread::scope(|scope| {
@@ -255,9 +255,8 @@ fn throughput(report: &mut Report) -> Result<()> {
         #[expect(clippy::cast_precision_loss, reason = "some thousands")]
         Samples::new(vec![done.into_inner() as f64 / seconds])
     };
-    let machines = each_us(&|| floor.create()?.exit())?;
-    let micro_vms =
-        each_us(&|| Ok(drop(small.start(Shell::new()?, &snapshot, silent_host()?)?)))?;
+    let machines = rate(&|| floor.create()?.exit())?;
+    let micro_vms = rate(&|| small.start(Shell::new()?, &snapshot, silent_host()?).map(drop))?;
     let row = Row::new(format!("started, run and ended by {threads} threads"), "1/s", &micro_vms);
     report.add(row.over("KVM floor", &machines));
     Ok(())
