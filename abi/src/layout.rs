@@ -1,7 +1,7 @@
 //! Where things lie in a micro-VM's memory.
 //!
-//! Addresses below [`MAP_AREA`] are identity-mapped (GVA = GPA); inside the map area the host chooses
-//! the frames and the guest sees virtual addresses only.
+//! The image and the program are identity-mapped (GVA = GPA); for all else the host chooses the frames, and the
+//! guest sees virtual addresses only.
 //!
 //! ```text
 //! GPA / GVA                     slot      ring 3   what
@@ -13,12 +13,13 @@
 //! 0x0000_0020_4000              –         –        guard
 //! 0x0000_0020_5000  EXCEPTION_STACK       RW       the ring-3 exception handler's stack
 //! 0x0000_0020_e000              –         –        guard
-//! 0x0000_0022_0000  STACK       private   RW       the guest's stack, growing down from 0x33_0000
-//! 0x0000_0033_0000  RUN_HEAP    private   RW       the first of the heap that a run uses
+//! 0x0000_0021_b000  STACK       private   RW       the guest's stack, growing down from 0x32_b000
+//! 0x0000_0032_b000  CALL_FRAME  private   RW       the frame of a host call
+//! 0x0000_0032_c000  GUEST_DATA  private   RW       .data and .bss of the guest image
+//! 0x0000_0032_e000  RUN_HEAP    private   RW       the first of the heap that a run uses
+//! 0x0000_0036_e000              –         –        guard
 //! 0x0000_0037_0000  EXCEPTION_RECORD      RW       what the stubs tell the ring-3 handler
-//! 0x0000_0037_1000  CALL_FRAME  private   RW       the frame of a host call
-//! 0x0000_0037_2000  GUEST_DATA  private   RW       .data and .bss of the guest image
-//! 0x0000_0037_6000  CALL_DATA   private   RW       512 KiB payload of a host call
+//! 0x0000_0037_1000  CALL_DATA   private   RW       512 KiB payload of a host call
 //! 0x0000_0040_0000  IMAGE_TEXT  image     R X      .text of the guest image
 //! 0x0000_0080_0000  IMAGE_RODATA image    R        .rodata of the guest image
 //! 0x0001_0000_0000  PROGRAM     program   R X      the compiled program
@@ -27,9 +28,9 @@
 //! 0x7000_0000_0000              –         –        end of the map area
 //! ```
 //!
-//! What every run writes lies together: the top of the stack and the start of its heap; the records of
-//! exceptions and host calls, the image's data and the start of the payload. A KVM that shadows page tables
-//! maps eight neighbours of a page that is touched, so few faults map all of it, and few pages are private.
+//! What every run writes lies together: the top of the stack, the frame of host calls, the image's data and the
+//! start of the heap are eight pages. A KVM that shadows page tables maps the eight neighbours of a page that is
+//! touched, where they begin at a multiple of eight, so one fault maps all of it, and few pages are private.
 //!
 //! Nothing is both writable and executable.
 
@@ -57,17 +58,17 @@ pub const RING0_STACK: Range<u64> = 0x20_3000..0x20_4000;
 /// Stack of the ring-3 exception handler, with a guard page below.
 pub const EXCEPTION_STACK: Range<u64> = 0x20_5000..0x20_e000;
 /// The guest's stack, with a guard below: wasm may use [`crate::engine::WASM_STACK_BYTES`] of it.
-pub const STACK: Range<u64> = 0x22_0000..0x33_0000;
+pub const STACK: Range<u64> = 0x21_b000..0x32_b000;
+/// The [`crate::Frame`] of a host call; with [`CALL_DATA`] the call window.
+pub const CALL_FRAME: u64 = 0x32_b000;
+/// `.data` and `.bss` of the guest image.
+pub const GUEST_DATA: Range<u64> = 0x32_c000..0x32_e000;
 /// Where the heap begins that the guest uses from its [`crate::Request::Ready`] on.
-pub const RUN_HEAP: Range<u64> = 0x33_0000..0x37_0000;
+pub const RUN_HEAP: Range<u64> = 0x32_e000..0x36_e000;
 /// The [`ExceptionRecord`].
 pub const EXCEPTION_RECORD: u64 = 0x37_0000;
-/// The [`crate::Frame`] of a host call; with [`CALL_DATA`] the call window.
-pub const CALL_FRAME: u64 = 0x37_1000;
-/// `.data` and `.bss` of the guest image.
-pub const GUEST_DATA: Range<u64> = 0x37_2000..0x37_6000;
 /// The payload of a host call.
-pub const CALL_DATA: u64 = 0x37_6000;
+pub const CALL_DATA: u64 = 0x37_1000;
 /// Bytes of the payload area: what one read or write moves at most. Eight of the 64 KiB that programs
 /// copy at a time, so that what an exit costs is shared; pages that no call uses are not touched.
 pub const CALL_DATA_BYTES: usize = 512 << 10;
@@ -79,7 +80,8 @@ pub const IMAGE_RODATA: Range<u64> = 0x80_0000..0xc0_0000;
 pub const IMAGE: Range<u64> = IMAGE_TEXT.start..IMAGE_RODATA.end;
 /// The program slot: the compiled program, at most 4 GiB.
 pub const PROGRAM: Range<u64> = 0x1_0000_0000..0x2_0000_0000;
-/// First guest-physical address of the RAM slot; its size is the micro-VM's memory limit.
+/// First guest-physical address of RAM, whose size is the micro-VM's memory limit. The frames of the private
+/// slot lie before it, so that both are one memory slot of KVM.
 pub const RAM_START: u64 = 0x10_0000_0000;
 /// Largest memory of a micro-VM in bytes: with [`RAM_START`] it stays within 39 physical address bits.
 pub const RAM_BYTES_MAX: u64 = 256 << 30;
@@ -147,10 +149,10 @@ const _: () = {
     assert!(TSS + 0x100 <= IDT && IDT + 32 * 16 <= STUBS, "{}", MESSAGE);
     assert!(STUBS + 32 * STUB_BYTES <= RING0_STACK.start, "{}", MESSAGE);
     assert!(RING0_STACK.end < EXCEPTION_STACK.start, "{}", MESSAGE);
-    assert!(EXCEPTION_STACK.end < STACK.start && STACK.end <= RUN_HEAP.start, "{}", MESSAGE);
-    assert!(RUN_HEAP.end <= EXCEPTION_RECORD, "{}", MESSAGE);
-    assert!(EXCEPTION_RECORD + PAGE <= CALL_FRAME, "{}", MESSAGE);
-    assert!(CALL_FRAME + PAGE <= GUEST_DATA.start && GUEST_DATA.end <= CALL_DATA, "{}", MESSAGE);
+    assert!(EXCEPTION_STACK.end < STACK.start && STACK.end <= CALL_FRAME, "{}", MESSAGE);
+    assert!(CALL_FRAME + PAGE <= GUEST_DATA.start, "{}", MESSAGE);
+    assert!(GUEST_DATA.end <= RUN_HEAP.start && RUN_HEAP.end < EXCEPTION_RECORD, "{}", MESSAGE);
+    assert!(EXCEPTION_RECORD + PAGE <= CALL_DATA, "{}", MESSAGE);
     assert!(CALL_DATA + CALL_DATA_BYTES as u64 <= PRIVATE.end, "{}", MESSAGE);
     assert!(
         POLL_ENTRIES_MAX * size_of::<crate::PollEntry>() <= CALL_DATA_BYTES,

@@ -28,9 +28,7 @@ use std::time::Duration;
 use abi::AbortKind;
 use rustix::fs::{Mode, OFlags};
 use vmm::host::{DirAccess, Host, Stdio};
-use vmm::{
-    BootParams, Config, Exit, Fault, Image, MicroVm, Program, RunStats, Shell, Snapshot,
-};
+use vmm::{BootParams, Config, Exit, Fault, Image, MicroVm, Program, RunStats, Shell, Snapshot};
 
 use crate::error::line;
 use crate::guest_image::GUEST_IMAGE;

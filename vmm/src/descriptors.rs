@@ -11,7 +11,7 @@ use std::mem::offset_of;
 use abi::layout::{self, ExceptionRecord};
 
 use crate::Error;
-use crate::memory::{Gpa, GuestMemory, to_usize};
+use crate::memory::{GuestMemory, private, to_usize};
 
 /// Selectors, indices into the [`gdt`] with the requested privilege level in the low bits.
 pub(crate) mod selector {
@@ -43,11 +43,11 @@ const IO_BITMAP: u64 = 0x68;
 ///
 /// [`Error::OutsideMemory`] if the slot is not there.
 pub(crate) fn write(memory: &mut GuestMemory, task_type: u8) -> Result<(), Error> {
-    memory.write_obj(Gpa(layout::GDT), &gdt(task_type))?;
-    memory.write_obj(Gpa(layout::TSS), &tss())?;
-    memory.write_obj(Gpa(layout::IDT), &idt())?;
+    memory.write_obj(private(layout::GDT), &gdt(task_type))?;
+    memory.write_obj(private(layout::TSS), &tss())?;
+    memory.write_obj(private(layout::IDT), &idt())?;
     for vector in 0..32 {
-        memory.write(Gpa(stub_address(vector)), &stub(vector))?;
+        memory.write(private(stub_address(vector)), &stub(vector))?;
     }
     Ok(())
 }

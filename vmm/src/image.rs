@@ -14,7 +14,7 @@ use abi::layout;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::Error;
-use crate::memory::{Gpa, Region, SharedRegion};
+use crate::memory::{Gpa, Region, SharedRegion, private};
 
 /// First bytes of the read-only data; [`abi::ABI_VERSION`] follows.
 const MAGIC: &[u8; 8] = b"HLGUEST\0";
@@ -122,7 +122,7 @@ impl Image {
         let mut data = Vec::new();
         for segment in &segments {
             if segment.area == Area::Data {
-                data.push((Gpa(segment.memory.start), segment.content.to_vec()));
+                data.push((private(segment.memory.start), segment.content.to_vec()));
             } else {
                 let offset = segment.memory.start - layout::IMAGE.start;
                 let len = segment.content.len() as u64;

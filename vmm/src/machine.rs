@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use abi::{Access, layout};
 
 use crate::kvm::{Vcpu, Vm, VmExit};
-use crate::memory::{Gpa, GuestMemory, RAM_OFFSET, Region, Slot};
+use crate::memory::{Gpa, GuestMemory, RAM_OFFSET, Region, Slot, private};
 use crate::paging::{AddressSpace, Mapped, Protection};
 use crate::shell::discard;
 use crate::snapshot::Snapshot;
@@ -288,7 +288,8 @@ fn map_fixed(
         (layout::PROGRAM.start..program_end, Protection::Execute, true),
     ];
     for (range, protection, large) in areas {
-        let gpa = Gpa(range.start);
+        let is_private = layout::PRIVATE.contains(&range.start);
+        let gpa = if is_private { private(range.start) } else { Gpa(range.start) };
         space.map_fixed(memory, range, gpa, protection, large)?;
     }
     Ok(())
@@ -352,14 +353,15 @@ mod tests {
 
     #[test]
     fn an_exception_without_gates_is_a_triple_fault() {
-        let no_gates = |memory: &mut GuestMemory| memory.zero(Gpa(layout::IDT), 4096).unwrap();
+        let no_gates = |memory: &mut GuestMemory| memory.zero(private(layout::IDT), 4096).unwrap();
         let exit = first_exit(&[0x0f, 0x0b], no_gates);
         assert!(exit.is_none_or(|exit| exit == VmExit::Shutdown), "{exit:?}");
     }
 
     #[test]
     fn stubs_that_go_wild_end_the_machine() {
-        let wild = |memory: &mut GuestMemory| memory.write(Gpa(layout::STUBS), &[0; 4096]).unwrap();
+        let wild =
+            |memory: &mut GuestMemory| memory.write(private(layout::STUBS), &[0; 4096]).unwrap();
         let exit = first_exit(&[0x0f, 0x0b], wild);
         assert!(exit.is_none_or(|exit| exit != VmExit::Doorbell), "{exit:?}");
     }

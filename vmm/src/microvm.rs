@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::kvm::VmExit;
 use crate::log_gate::LogGate;
 use crate::machine::Machine;
-use crate::memory::{Gpa, faults_of_this_thread};
+use crate::memory::{faults_of_this_thread, private};
 use crate::paging::Mapped;
 use crate::shell::discard;
 use crate::{
@@ -192,7 +192,7 @@ impl MicroVm {
                         continue;
                     }
                     VmExit::Exception => {
-                        let record = Gpa(layout::EXCEPTION_RECORD);
+                        let record = private(layout::EXCEPTION_RECORD);
                         Fault::Exception(self.machine.memory.read_obj(record)?)
                     }
                     VmExit::Shutdown => Fault::TripleFault,
@@ -209,11 +209,11 @@ impl MicroVm {
     /// Takes the host call in the window and answers it, unless it ends or interrupts the run.
     fn take_call(&mut self, window: &mut Window) -> Result<Option<Pause>, Error> {
         let memory = &mut self.machine.memory;
-        let frame: Frame = memory.read_obj(Gpa(layout::CALL_FRAME))?;
+        let frame: Frame = memory.read_obj(private(layout::CALL_FRAME))?;
         let data = usize::try_from(frame.data_len).ok().and_then(|len| window.data.get_mut(..len));
         // Data beyond the window are a violation, which `decode` names.
         if let Some(data) = data {
-            memory.read(Gpa(layout::CALL_DATA), data)?;
+            memory.read(private(layout::CALL_DATA), data)?;
         }
         let ended = |exit| Ok(Some(Pause::Ended(exit)));
         let request = match Request::decode(&frame, &window.data) {
@@ -248,7 +248,7 @@ impl MicroVm {
             request => match self.host.call(request, &mut window.reply) {
                 Ok(answer) => {
                     let reply = window.reply.get(..answer.data_bytes).unwrap_or(&window.reply);
-                    self.machine.memory.write(Gpa(layout::CALL_DATA), reply)?;
+                    self.machine.memory.write(private(layout::CALL_DATA), reply)?;
                     Ok(answer.value)
                 }
                 Err(errno) => Err(errno),
@@ -261,7 +261,7 @@ impl MicroVm {
     /// Answers the host call that the guest stands in.
     pub(crate) fn answer(&mut self, result: Result<u64, Errno>) -> Result<(), Error> {
         let ret = layout::CALL_FRAME + std::mem::offset_of!(Frame, ret) as u64;
-        self.machine.memory.write_obj(Gpa(ret), &Errno::to_ret(result))
+        self.machine.memory.write_obj(private(ret), &Errno::to_ret(result))
     }
 
     /// Answers with the boot information.
@@ -275,7 +275,7 @@ impl MicroVm {
         let rest = usize::try_from(offset).ok().and_then(|offset| self.boot_info.get(offset..));
         let rest = rest.unwrap_or_default();
         let part = rest.get(..layout::CALL_DATA_BYTES).unwrap_or(rest);
-        self.machine.memory.write(Gpa(layout::CALL_DATA), part).map_err(|_| Errno::Io)?;
+        self.machine.memory.write(private(layout::CALL_DATA), part).map_err(|_| Errno::Io)?;
         Ok(part.len() as u64)
     }
 }

@@ -33,7 +33,7 @@ fn mark() -> Vec<u8> {
 fn good() -> Vec<u8> {
     elf(
         TEXT + 1,
-        &[(5, TEXT, b"\xf4\xf4", 2), (4, RODATA, &mark(), 12), (6, DATA, b"data", 0x3000)],
+        &[(5, TEXT, b"\xf4\xf4", 2), (4, RODATA, &mark(), 12), (6, DATA, b"data", 0x1800)],
     )
 }
 
@@ -48,7 +48,7 @@ fn error_of(file: &[u8]) -> ImageError {
 fn a_good_image_is_loaded() {
     let image = Image::parse(&good()).unwrap();
     assert_eq!(image.entry(), TEXT + 1);
-    assert_eq!(image.data(), [(Gpa(DATA), b"data".to_vec())]);
+    assert_eq!(image.data(), [(private(DATA), b"data".to_vec())]);
     assert_eq!(image.text(), TEXT..TEXT + layout::LARGE_PAGE);
     assert_eq!(image.rodata(), RODATA..RODATA + layout::LARGE_PAGE);
 }

@@ -10,51 +10,46 @@ use kvm_ioctls::VmFd;
 
 use super::{Kvm, Vcpu, io_error};
 use crate::Error;
-use crate::memory::{Gpa, GuestMemory, Slot};
+use crate::memory::{Gpa, GuestMemory, RAM_OFFSET, Slot};
 
 /// Slot that only [`Vm::change_slots`] uses.
 const SPARE_SLOT: u32 = 0;
-/// Slot of the private memory.
-const PRIVATE_SLOT: u32 = 1;
-/// First slot of RAM: RAM is given in pieces, each as large as those before it together, 18 at most.
-const RAM_SLOT: u32 = 2;
+/// First slot of what the guest may write: it is given in pieces, each as large as those before it together,
+/// 18 at most. KVM waits for a grace period of the kernel at each change of the slots, so there are few.
+const OWN_SLOT: u32 = 1;
 /// First slot of what is shared.
 const SHARED_SLOT: u32 = 28;
 
-/// RAM beyond what is in use that a guest is given at first. KVM keeps 8 bytes and more per page of a slot
+/// Memory beyond what is in use that a guest is given at first. KVM keeps 8 bytes and more per page of a slot
 /// where it shadows page tables, so slots are no larger than they need be.
-const RAM_SPARE_BYTES: u64 = 8 << 20;
+const SPARE_BYTES: u64 = 8 << 20;
 
 /// A virtual machine. Its memory must outlive it: see [`set_slots`](Self::set_slots).
 #[derive(Debug)]
 pub(crate) struct Vm {
     fd: VmFd,
-    /// Bytes of RAM that the guest has been given.
-    ram_bytes: u64,
-    ram_slots: u32,
+    /// Bytes that the guest has been given of what it may write.
+    own_bytes: u64,
+    own_slots: u32,
     /// Where the shared memory is that the guest has been given.
     shared: Vec<Gpa>,
 }
 
 impl Vm {
     pub(super) const fn new(fd: VmFd) -> Self {
-        Self { fd, ram_bytes: 0, ram_slots: 0, shared: Vec::new() }
+        Self { fd, own_bytes: 0, own_slots: 0, shared: Vec::new() }
     }
 
-    /// Gives the guest the writable slots of `memory`, of RAM what is `ram_used` and more, and the shared ones
-    /// that it does not have yet, read-only. The caller keeps `memory` until the virtual machine is gone;
-    /// [`crate::machine::Machine`] is the only one.
+    /// Gives the guest what it may write of `memory`, with the first `ram_used` bytes of RAM and more, and the
+    /// shared slots that it does not have yet, read-only. The caller keeps `memory` until the virtual machine
+    /// is gone; [`crate::machine::Machine`] is the only one.
     ///
     /// # Errors
     ///
     /// [`Error::SetMemorySlot`].
     pub(crate) fn set_slots(&mut self, memory: &GuestMemory, ram_used: u64) -> Result<(), Error> {
-        for slot in memory.slots() {
-            if !slot.is_writable() {
-                self.share(slot)?;
-            } else if slot.gpa().0 == layout::PRIVATE.start {
-                self.set_slot(PRIVATE_SLOT, 0, slot.gpa().0, 0..slot.bytes(), slot)?;
-            }
+        for slot in memory.slots().iter().filter(|slot| !slot.is_writable()) {
+            self.share(slot)?;
         }
         self.give_ram(memory, ram_used)
     }
@@ -81,30 +76,31 @@ impl Vm {
     ///
     /// [`Error::SetMemorySlot`].
     pub(crate) fn give_ram(&mut self, memory: &GuestMemory, used: u64) -> Result<(), Error> {
-        let ram = memory.slots().iter().find(|slot| slot.gpa().0 == layout::RAM_START);
-        let Some(ram) = ram.filter(|ram| self.ram_bytes < used.min(ram.bytes()).max(layout::PAGE))
-        else {
+        let Some(own) = memory.slots().iter().find(|slot| slot.is_writable()) else {
             return Ok(());
         };
-        let end = (used + RAM_SPARE_BYTES).max(2 * self.ram_bytes).min(ram.bytes());
-        let (number, start) = (RAM_SLOT + self.ram_slots, self.ram_bytes);
-        self.set_slot(number, 0, layout::RAM_START + start, start..end, ram)?;
-        self.ram_slots += 1;
-        self.ram_bytes = end;
+        let (start, needed) = (self.own_bytes, (RAM_OFFSET + used).min(own.bytes()));
+        if start >= needed {
+            return Ok(());
+        }
+        let end = (needed + SPARE_BYTES).max(2 * start).min(own.bytes());
+        self.set_slot(OWN_SLOT + self.own_slots, 0, own.gpa().0 + start, start..end, own)?;
+        self.own_slots += 1;
+        self.own_bytes = end;
         Ok(())
     }
 
     /// Changes the memory slots and changes them back, after which KVM has forgotten every shadow of a
     /// page table (KVM API, 4.35: deleting a slot zaps all).
     ///
-    /// The slot lies below the private slot, where no page table points.
+    /// The slot lies where no page table points.
     ///
     /// # Errors
     ///
     /// [`Error::SetMemorySlot`].
     pub(crate) fn change_slots(&self, memory: &GuestMemory) -> Result<(), Error> {
         const SPARE_GPA: u64 = layout::PAGE;
-        const { assert!(SPARE_GPA + layout::PAGE <= layout::PRIVATE.start) };
+        const { assert!(SPARE_GPA + layout::PAGE <= layout::IMAGE.start) };
         let Some(slot) = memory.slots().first() else {
             return Ok(());
         };

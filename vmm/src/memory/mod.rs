@@ -1,6 +1,6 @@
 //! All memory of one guest, by guest-physical address.
 //!
-//! Rule: what a guest may write is one [`Region`] of its own, the private slot first and RAM behind it; the
+//! Rule: what a guest may write is one [`Region`] of its own, the private pages first and RAM behind them; the
 //! image and the program are [`SharedRegion`]s. Slots are disjoint, and every access of ours lies in one.
 
 mod pagemap;
@@ -18,14 +18,22 @@ pub(crate) use region::{Region, SharedRegion};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Gpa(pub(crate) u64);
 
-/// Where RAM begins in a region: behind the private slot.
+/// Where RAM begins in a region: behind the private pages.
 pub(crate) const RAM_OFFSET: u64 = layout::PRIVATE.end - layout::PRIVATE.start;
+
+/// First guest-physical address of what a guest may write: the private pages, and RAM right behind them.
+pub(crate) const OWN_START: u64 = layout::RAM_START - RAM_OFFSET;
+
+/// Where the private page or byte is that the guest has at `gva`.
+pub(crate) const fn private(gva: u64) -> Gpa {
+    Gpa(OWN_START + (gva - layout::PRIVATE.start))
+}
 
 /// What backs a memory slot.
 #[derive(Clone, Debug)]
 enum Backing {
-    /// The micro-VM's own region, from this offset on.
-    Own(u64),
+    /// The micro-VM's own region.
+    Own,
     /// Shared, read-only.
     Shared(SharedRegion),
 }
@@ -58,7 +66,7 @@ impl Slot {
 
     /// Whether the guest may write.
     pub(crate) const fn is_writable(&self) -> bool {
-        matches!(self.backing, Backing::Own(_))
+        matches!(self.backing, Backing::Own)
     }
 
     /// Address in the host.
@@ -75,20 +83,18 @@ pub(crate) struct GuestMemory {
 }
 
 impl GuestMemory {
-    /// Memory of the private slot and of `ram_bytes` of RAM, all in `own`.
+    /// Memory of the private pages and of `ram_bytes` of RAM, all in `own`.
     pub(crate) fn new(own: Region, ram_bytes: u64) -> Self {
-        let slot = |gpa, offset, bytes| Slot {
-            gpa: Gpa(gpa),
-            bytes,
-            host_address: own.host_address() + offset,
-            backing: Backing::Own(offset),
+        let slot = Slot {
+            gpa: Gpa(OWN_START),
+            bytes: Self::own_bytes(ram_bytes),
+            host_address: own.host_address(),
+            backing: Backing::Own,
         };
-        let private = slot(layout::PRIVATE.start, 0, RAM_OFFSET);
-        let slots = vec![private, slot(layout::RAM_START, RAM_OFFSET, ram_bytes)];
-        Self { own, slots }
+        Self { own, slots: vec![slot] }
     }
 
-    /// Bytes of a region that holds the private slot and `ram_bytes` of RAM.
+    /// Bytes of a region that holds the private pages and `ram_bytes` of RAM.
     pub(crate) const fn own_bytes(ram_bytes: u64) -> u64 {
         RAM_OFFSET + ram_bytes
     }
@@ -98,7 +104,7 @@ impl GuestMemory {
         self.slots.push(slot);
     }
 
-    /// The slots: the private one, RAM, then what is shared, in the order it was added.
+    /// The slots: what the guest may write, then what is shared, in the order it was added.
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
     }
@@ -117,7 +123,7 @@ impl GuestMemory {
         let len = target.len() as u64;
         let slot = self.slots.iter().find(|slot| holds(slot, gpa, len));
         slot.and_then(|slot| match &slot.backing {
-            Backing::Own(offset) => self.own.read(offset + gpa.0 - slot.gpa.0, target),
+            Backing::Own => self.own.read(gpa.0 - slot.gpa.0, target),
             Backing::Shared(region) => region.read(gpa.0 - slot.gpa.0, target),
         })
         .ok_or(Error::OutsideMemory { gpa: gpa.0, len })
@@ -171,9 +177,7 @@ impl GuestMemory {
     /// Where `[gpa, gpa + len)` is in the region that the guest may write.
     fn own_offset(&self, gpa: Gpa, len: u64) -> Result<u64, Error> {
         match self.slots.iter().find(|slot| holds(slot, gpa, len)) {
-            Some(Slot { gpa: start, backing: Backing::Own(offset), .. }) => {
-                Ok(offset + gpa.0 - start.0)
-            }
+            Some(Slot { gpa: start, backing: Backing::Own, .. }) => Ok(gpa.0 - start.0),
             _ => Err(Error::OutsideMemory { gpa: gpa.0, len }),
         }
     }
@@ -251,7 +255,7 @@ mod tests {
     fn no_access_leaves_its_slot() {
         let mut memory = memory();
         let end = START.0 + RAM_BYTES;
-        for gpa in [0, START.0 - 1, end - 7, end, u64::MAX, u64::MAX - 6] {
+        for gpa in [0, OWN_START - 1, end - 7, end, u64::MAX, u64::MAX - 6] {
             assert!(memory.read(Gpa(gpa), &mut [0; 8]).is_err(), "read at {gpa:#x}");
             assert!(memory.write(Gpa(gpa), &[0; 8]).is_err(), "write at {gpa:#x}");
             assert!(memory.zero(Gpa(gpa), 8).is_err(), "zero at {gpa:#x}");

@@ -12,7 +12,7 @@ use abi::layout;
 use super::entry::{ADDRESS, ENTRIES, LARGE, Level, Protection, TABLE};
 use super::{AddressSpace, Pool, Table};
 use crate::frames::{BLOCK_FRAMES, Frame, Frames};
-use crate::memory::Gpa;
+use crate::memory::{Gpa, private};
 
 /// The entries of one table.
 pub(crate) type TableEntries = [u64; ENTRIES];
@@ -114,7 +114,9 @@ impl<R: FnMut(Gpa) -> Option<Box<TableEntries>>> Loader<'_, R> {
                 Protection::Write | Protection::SystemWrite => !is_shared,
                 Protection::Read | Protection::SystemRead | Protection::SystemExecute => true,
             };
-            return if gpa == gva && is_allowed { Ok(()) } else { Err(refused) };
+            let is_private = layout::PRIVATE.contains(&gva);
+            let expected = if is_private { private(gva).0 } else { gva };
+            return if gpa == expected && is_allowed { Ok(()) } else { Err(refused) };
         }
         if !matches!(protection, Protection::Read | Protection::Write) {
             return Err(refused);

@@ -23,7 +23,7 @@ use super::{Content, Snapshot, bytes_of};
 use crate::host::{Host, Stdio};
 use crate::kvm::Registers;
 use crate::machine::Machine;
-use crate::memory::{self, Gpa, RAM_OFFSET, to_usize};
+use crate::memory::{self, Gpa, OWN_START, RAM_OFFSET, to_usize};
 use crate::microvm::MicroVm;
 use crate::paging::{AddressSpace, TableEntries};
 use crate::shell::discard;
@@ -169,17 +169,14 @@ fn capture(machine: &mut Machine, readiness: Readiness) -> Result<Captured, Erro
     let space = AddressSpace::load(root, ram_bytes, table).map_err(SnapshotError::from)?;
     let file = File::from(memfd_create("snapshot", MemfdFlags::CLOEXEC).map_err(file_error)?);
     file.set_len(PAGES_OFFSET + RAM_OFFSET + ram_bytes).map_err(Error::SnapshotFile)?;
-    let private = (layout::PRIVATE.start..layout::PRIVATE.end).step_by(to_usize(layout::PAGE));
+    let private = (OWN_START..layout::RAM_START).step_by(to_usize(layout::PAGE));
     let mut pages = Vec::new();
     for gpa in private.map(Gpa).chain(space.frames_in_use()) {
         let content: [u8; to_usize(layout::PAGE)] = machine.memory.read_obj(gpa)?;
         if content.iter().all(|byte| *byte == 0) {
             continue;
         }
-        let offset = match gpa.0.checked_sub(layout::RAM_START) {
-            Some(offset) => RAM_OFFSET + offset,
-            None => gpa.0 - layout::PRIVATE.start,
-        };
+        let offset = gpa.0 - OWN_START;
         file.write_all_at(&content, PAGES_OFFSET + offset).map_err(Error::SnapshotFile)?;
         pages.push(offset / layout::PAGE);
     }

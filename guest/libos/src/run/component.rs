@@ -23,6 +23,9 @@ pub(super) struct Prepared {
 struct Live {
     store: Store<Wasi>,
     instance: Option<Instance>,
+    /// Its `wasi:cli/run`, if it has that. Looked up with the instance: that counts references up and down
+    /// in memory which a run would otherwise only read.
+    command: Option<Command>,
     /// The call by name that was made last.
     call: Option<ComponentCall>,
     /// Nothing in here can be called again.
@@ -41,7 +44,7 @@ impl Prepared {
     pub(super) fn instantiate(&mut self) -> bool {
         if self.live.is_none() {
             let mut live = Live::new(self.before.engine(), Granted::default());
-            if live.instantiate(&self.before).is_ok() {
+            if live.instantiate(&self.before, self.command.as_ref()).is_ok() {
                 self.live = Some(live);
             }
         }
@@ -57,9 +60,9 @@ impl Prepared {
         let live = self.live.get_or_insert_with(|| Live::new(engine, process));
         live.store.data_mut().process.grant(boot, calls);
         live.spent = true;
-        let outcome = match live.instantiate(&self.before) {
+        let outcome = match live.instantiate(&self.before, self.command.as_ref()) {
             Err(error) => Err(started(error)?),
-            Ok(instance) if boot.invoke.is_empty() => live.run(&instance, self.command.as_ref())?,
+            Ok(instance) if boot.invoke.is_empty() => live.run(&instance)?,
             Ok(instance) => {
                 let outcome = live.invoke(self.before.component(), &instance, boot)?;
                 live.spent = outcome.is_err();
@@ -73,29 +76,37 @@ impl Prepared {
 impl Live {
     fn new(engine: &Engine, process: Granted) -> Self {
         let store = Store::new(engine, Wasi::new(process));
-        Self { store, instance: None, call: None, spent: false }
+        Self { store, instance: None, command: None, call: None, spent: false }
     }
 
     /// The instance, which is made if there is none.
-    fn instantiate(&mut self, before: &InstancePre<Wasi>) -> Result<Instance> {
+    fn instantiate(
+        &mut self,
+        before: &InstancePre<Wasi>,
+        command: Option<&CommandIndices>,
+    ) -> Result<Instance> {
         if let Some(instance) = self.instance {
             return Ok(instance);
         }
         let instance = before.instantiate(&mut self.store)?;
+        self.command = match command {
+            Some(indices) => Some(indices.load(&mut self.store, &instance)?),
+            None => None,
+        };
         self.instance = Some(instance);
         Ok(instance)
     }
 
     /// Runs the command. The inner result is the program's.
-    fn run(
-        &mut self,
-        instance: &Instance,
-        command: Option<&CommandIndices>,
-    ) -> Result<Result<i32>> {
-        let command = match command {
-            Some(indices) => indices.load(&mut self.store, instance)?,
-            // Says what is missing.
-            None => Command::new(&mut self.store, instance)?,
+    fn run(&mut self, instance: &Instance) -> Result<Result<i32>> {
+        let missing;
+        let command = match &self.command {
+            Some(command) => command,
+            None => {
+                // Says what is missing.
+                missing = Command::new(&mut self.store, instance)?;
+                &missing
+            }
         };
         let ended = command.wasi_cli_run().call_run(&mut self.store);
         Ok(ended.map(|result| i32::from(result.is_err())))
