@@ -9,6 +9,7 @@ mod compile;
 mod containers;
 mod family;
 mod host;
+mod instructions;
 mod live;
 mod machine;
 mod start;
@@ -25,6 +26,7 @@ type Section = (&'static str, &'static str, fn(&mut Report) -> Result<()>);
 
 const SECTIONS: &[Section] = &[
     ("start", "Start of a micro-VM", start::measure),
+    ("instructions", "Start of a micro-VM, counted on an emulated AMD host", instructions::measure),
     ("wasm", "Speed of wasm", wasm::measure),
     ("calls", "Host calls", calls::measure),
     ("host", "Host calls, the host's side", host::measure),
