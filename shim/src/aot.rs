@@ -18,6 +18,7 @@ mod entry;
 mod error;
 mod identity;
 mod key;
+mod large_pages;
 mod lock;
 mod seen;
 mod snapshot;

@@ -16,12 +16,13 @@ use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, openat, unlinkat,
 };
 use rustix::process::geteuid;
+use vmm::PROGRAM_BYTES_MAX;
 
 use super::checksum::checksum;
 use super::identity::{Identity, is_settled};
 use super::key::Key;
-use super::seen;
 use super::trailer::{TRAILER_BYTES, Trailer};
+use super::{large_pages, seen};
 
 /// Which file of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,10 +83,14 @@ pub(super) fn read(dir: &File, key: &Key, kind: Kind) -> io::Result<Option<Store
     if trailer.key != *key.bytes() {
         return Err(unsound("it is another file by that name"));
     }
+    check_size(kind, trailer.bytes)?;
     let identity = Identity::of(&stat, name.as_bytes());
     if identity.is_none_or(|identity| !seen::recognises(dir, &name, &identity)) {
         // Asked before the content is read: what changes from here on has another time.
         let is_settled = is_settled(&stat);
+        if kind == Kind::Program {
+            large_pages::read_in(&file, trailer.bytes);
+        }
         if checksum(&file, trailer.bytes)? != trailer.checksum {
             return Err(unsound("it is damaged"));
         }
@@ -96,6 +101,16 @@ pub(super) fn read(dir: &File, key: &Key, kind: Kind) -> io::Result<Option<Store
         }
     }
     Ok(Some(Stored { file, trailer }))
+}
+
+/// Refuses what would be read in as a whole and can be no program.
+pub(super) fn check_size(kind: Kind, bytes: u64) -> io::Result<()> {
+    match kind {
+        Kind::Program if bytes > PROGRAM_BYTES_MAX => {
+            Err(unsound("it is larger than a program can be"))
+        }
+        Kind::Program | Kind::Snapshot => Ok(()),
+    }
 }
 
 /// The trailer of an open file, which says how long the content before it is.

@@ -146,8 +146,11 @@ impl AotCache {
             return Ok(size);
         }
         let system = fstatvfs(dir).map_err(|error| self.list_error(error))?;
-        let part = system.f_blocks.saturating_mul(system.f_frsize) / DEFAULT_PART;
-        Ok(part.min(DEFAULT_BYTES_MAX))
+        Ok(match system.f_blocks.saturating_mul(system.f_frsize) / DEFAULT_PART {
+            // A file system without a size of its own.
+            0 => DEFAULT_BYTES_MAX,
+            part => part.min(DEFAULT_BYTES_MAX),
+        })
     }
 
     /// The keys that have files, the least recently used first.

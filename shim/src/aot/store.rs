@@ -17,7 +17,7 @@ use rustix::fs::{Mode, OFlags, openat, renameat};
 
 use super::CacheError;
 use super::checksum::checksum;
-use super::entry::{Kind, Stored, read, remove, temporary_name};
+use super::entry::{Kind, Stored, check_size, read, remove, temporary_name};
 use super::key::Key;
 use super::trailer::Trailer;
 
@@ -51,6 +51,7 @@ pub(super) fn write(
         let file = File::from(openat(dir, &temporary, flags, Mode::RUSR)?);
         fill(&file)?;
         let bytes = file.metadata()?.len();
+        check_size(kind, bytes)?;
         let trailer = Trailer {
             key: *key.bytes(),
             origin: about.origin,

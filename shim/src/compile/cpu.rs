@@ -37,7 +37,8 @@ const X86_64: &[(&str, &str)] = &[
     ("has_lzcnt", "lzcnt"),
 ];
 
-/// Features that guests do not have even if the CPU has: a bit for each of [`FEATURES`].
+/// Features that guests do not have even if the CPU has: a bit for each of those that the compiler
+/// makes use of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Withheld(u32);
 

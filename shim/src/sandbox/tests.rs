@@ -9,12 +9,16 @@ use crate::container::tests::{UNTIL_START, launched};
 const HANG: Duration = Duration::from_secs(30);
 
 fn sandbox() -> (Sandbox, impl FnMut() -> Vec<String>) {
+    sandbox_with(Program { file: "/bin/false".into(), args: Vec::new() })
+}
+
+fn sandbox_with(vmm: Program) -> (Sandbox, impl FnMut() -> Vec<String>) {
     let (events, topics) = Events::recorded();
     let environment = Environment {
         containerd: "/nonexistent/containerd.sock".to_owned(),
         namespace: "test".to_owned(),
         cache: AotCache::new("/nonexistent", crate::compile::Compiler::this_executable()),
-        vmm: Program { file: "/bin/false".into(), args: Vec::new() },
+        vmm,
     };
     (Sandbox::new(environment, events), topics)
 }
@@ -101,4 +105,40 @@ async fn a_creation_that_fails_leaves_no_task_and_no_event() {
     assert!(matches!(error, Error::Bundle(_)), "{error}");
     assert!(sandbox.is_empty());
     assert!(topics().is_empty());
+}
+
+fn waiting() -> Program {
+    Program { file: "/bin/sh".into(), args: vec!["-c".to_owned(), "read order".to_owned()] }
+}
+
+#[tokio::test]
+async fn the_process_that_was_started_ahead_is_taken_once() {
+    let (sandbox, _topics) = sandbox_with(waiting());
+    sandbox.start_ahead();
+    let ahead = sandbox.spare.lock().unwrap().as_ref().map(Idle::pid);
+
+    let (first, second) = (sandbox.idle().unwrap(), sandbox.idle().unwrap());
+
+    assert_eq!(Some(first.pid()), ahead);
+    assert_ne!(second.pid(), first.pid());
+}
+
+#[tokio::test]
+async fn a_process_that_was_started_ahead_and_has_died_is_replaced() {
+    let (sandbox, _topics) = sandbox_with(waiting());
+    sandbox.start_ahead();
+    let ahead = sandbox.spare.lock().unwrap().as_ref().map(Idle::pid).unwrap();
+    let kill = std::process::Command::new("kill").args(["-9", &ahead.to_string()]).status();
+    assert!(kill.unwrap().success());
+    let dead = || !sandbox.spare.lock().unwrap().as_mut().unwrap().is_alive();
+    let until = std::time::Instant::now() + HANG;
+    while !dead() {
+        assert!(std::time::Instant::now() < until, "{ahead} outlives SIGKILL");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    let mut idle = sandbox.idle().unwrap();
+
+    assert_ne!(idle.pid(), ahead);
+    assert!(idle.is_alive());
 }

@@ -105,12 +105,12 @@ fn a_process_that_dies_with_the_lock_holds_nobody_up() {
 fn compile_on_tmpfs(options: &str) -> Option<(Output, String)> {
     let script = r#"mount -t tmpfs -o mode=700,$3 tmpfs "$1"
         "$0" compile --cache-dir "$1" "$2"; status=$?; ls -A "$1"; exit $status"#;
-    compile_in_a_mount_namespace(script, options)
+    run_in_a_mount_namespace(script, options)
 }
 
 /// Runs `script` in a mount namespace of its own, with the executable, an empty directory, a file and
 /// `argument`. Returns what was said; `None` without the right to mount.
-fn compile_in_a_mount_namespace(script: &str, argument: &str) -> Option<(Output, String)> {
+fn run_in_a_mount_namespace(script: &str, argument: &str) -> Option<(Output, String)> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: mounting needs root");
         return None;
@@ -202,13 +202,22 @@ fn each_unfit_file_is_replaced_with_one_line_about_it() {
 }
 
 #[test]
+fn a_file_system_without_a_size_has_a_bound_too() {
+    let script = r#"mount -t tmpfs -o mode=700,size=0 tmpfs "$1"
+        exec "$0" cache list --json --cache-dir "$1""#;
+    let Some((output, said)) = run_in_a_mount_namespace(script, "") else { return };
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((answer["bytes_max"].as_u64(), said.as_str()), (Some(4 << 30), ""));
+}
+
+#[test]
 fn an_unfit_file_on_a_read_only_disk_is_not_used() {
     let script = r#"mount -t tmpfs -o mode=700 tmpfs "$1"
         "$0" compile --cache-dir "$1" "$2" >/dev/null || exit 9
         for program in "$1"/*.cwasm; do truncate -s 100 "$program"; done
         mount -o remount,ro "$1"
         exec "$0" compile --cache-dir "$1" "$2""#;
-    let Some((output, said)) = compile_in_a_mount_namespace(script, "") else { return };
+    let Some((output, said)) = run_in_a_mount_namespace(script, "") else { return };
     assert!(output.status.success(), "{said}");
     assert!(said.lines().count() == 1 && said.contains("Read-only file system"), "{said}");
 }
@@ -219,7 +228,7 @@ fn a_read_only_cache_is_read() {
         "$0" compile --cache-dir "$1" "$2" >/dev/null || exit 9
         mount -o remount,ro "$1"
         exec "$0" compile --json --cache-dir "$1" "$2""#;
-    let Some((output, said)) = compile_in_a_mount_namespace(script, "") else { return };
+    let Some((output, said)) = run_in_a_mount_namespace(script, "") else { return };
     assert_eq!(said, "");
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["cached"], true);

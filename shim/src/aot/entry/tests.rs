@@ -191,6 +191,16 @@ fn a_change_after_verifying_is_found() {
 }
 
 #[test]
+fn a_file_of_holes_larger_than_any_program_is_not_stored() {
+    let cache = Cache::new();
+    let key = Key::from_bytes([9; 32]);
+    let fill = |file: &File| file.set_len(1 << 40);
+    let error = write(&cache.dir, &key, Kind::Program, ABOUT, fill).unwrap_err();
+    assert!(crate::error::line(&error).contains("larger"), "{error}");
+    assert!(read(&cache.dir, &key, Kind::Program).unwrap().is_none());
+}
+
+#[test]
 fn a_damaged_note_costs_only_the_verifying() {
     let cache = Cache::new();
     cache.remember();
