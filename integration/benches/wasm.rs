@@ -20,10 +20,10 @@ use integration::{hyperlight, process, programs, target_directory, workspace};
 const SPEED: f64 = 0.97;
 
 /// Runs of a program on each side, unless they take longer together than [`TIME_MAX`].
-const RUNS: usize = 15;
+const RUNS: usize = 9;
 
 /// Time for one program, both sides together.
-const TIME_MAX: Duration = Duration::from_secs(25);
+const TIME_MAX: Duration = Duration::from_secs(18);
 
 /// Iterations of CoreMark whose time is compared.
 const COREMARK_ITERATIONS: f64 = 1e5;
