@@ -4,13 +4,14 @@
 //! one is told once and the program starts without it.
 
 use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
 use vmm::{Config, Exit, Image, Made, Program, Snapshot};
 
 use crate::aot::{AotCache, CompiledProgram, Origin};
 use crate::error::line;
-use crate::guest_image::GUEST_IMAGE_SHA256;
+use crate::guest_image::{GUEST_IMAGE, GUEST_IMAGE_SHA256};
 
 /// Memory of the micro-VM in which a snapshot is made. A limit: only what is touched is taken. A program
 /// that needs more to be instantiated is kept linked.
@@ -61,4 +62,20 @@ pub fn make(image: &Image, program: &Program) -> Result<Result<Snapshot, Exit>, 
         Made::Snapshot(snapshot) => Ok(snapshot),
         Made::Ended(exit) => Err(exit),
     })
+}
+
+/// Makes and keeps the snapshot of a program that has none, so that its first start need not.
+///
+/// A machine without KVM compiles for others; a program that cannot be loaded says so when it is run.
+pub fn prepare(cache: &AotCache, program: &CompiledProgram) {
+    if !Path::new("/dev/kvm").exists() || find(cache, program).is_some() {
+        return;
+    }
+    let made = Image::parse(GUEST_IMAGE)
+        .and_then(|image| make(&image, &Program::from_file(&program.file)?));
+    match made {
+        Ok(Ok(snapshot)) => keep(cache, program, &snapshot),
+        Ok(Err(_)) => {}
+        Err(error) => log::warn!("the first start loads the program anew: {}", line(&error)),
+    }
 }

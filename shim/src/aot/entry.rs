@@ -21,6 +21,7 @@ use vmm::PROGRAM_BYTES_MAX;
 use super::checksum::checksum;
 use super::identity::{Identity, is_settled};
 use super::key::Key;
+use super::store::PIECE_BYTES;
 use super::trailer::{TRAILER_BYTES, Trailer};
 use super::{large_pages, seen};
 
@@ -79,19 +80,19 @@ pub(super) fn read(dir: &File, key: &Key, kind: Kind) -> io::Result<Option<Store
     }
     // Where there are no such locks, a program in use may lose its name, which does not disturb it.
     let _ = flock(&file, FlockOperation::NonBlockingLockShared);
-    let trailer = trailer(&file, &stat)?;
+    let (trailer, end) = trailer(&file, &stat)?;
     if trailer.key != *key.bytes() {
         return Err(unsound("it is another file by that name"));
     }
-    check_size(kind, trailer.bytes)?;
+    check_size(kind, end)?;
     let identity = Identity::of(&stat, name.as_bytes());
     if identity.is_none_or(|identity| !seen::recognises(dir, &name, &identity)) {
         // Asked before the content is read: what changes from here on has another time.
         let is_settled = is_settled(&stat);
         if kind == Kind::Program {
-            large_pages::read_in(&file, trailer.bytes);
+            large_pages::read_in(&file, end);
         }
-        if checksum(&file, trailer.bytes)? != trailer.checksum {
+        if checksum(&file, end)? != trailer.checksum {
             return Err(unsound("it is damaged"));
         }
         if let Some(identity) = identity
@@ -113,15 +114,17 @@ pub(super) fn check_size(kind: Kind, bytes: u64) -> io::Result<()> {
     }
 }
 
-/// The trailer of an open file, which says how long the content before it is.
-pub(super) fn trailer(file: &File, stat: &Stat) -> io::Result<Trailer> {
+/// The trailer of an open file and where it begins: behind the content, or what fills that up to a piece.
+pub(super) fn trailer(file: &File, stat: &Stat) -> io::Result<(Trailer, u64)> {
     let size = u64::try_from(stat.st_size).unwrap_or_default();
-    let bytes = size.checked_sub(TRAILER_BYTES as u64).ok_or_else(|| unsound("it is cut off"))?;
+    let end = size.checked_sub(TRAILER_BYTES as u64).ok_or_else(|| unsound("it is cut off"))?;
     let mut encoded = [0; TRAILER_BYTES];
-    file.read_exact_at(&mut encoded, bytes)?;
-    Trailer::decode(&encoded)
-        .filter(|trailer| trailer.bytes == bytes)
-        .ok_or_else(|| unsound("it is cut off, damaged, or of another version"))
+    file.read_exact_at(&mut encoded, end)?;
+    let fill = |trailer: &Trailer| end.checked_sub(trailer.bytes);
+    let trailer = Trailer::decode(&encoded)
+        .filter(|trailer| fill(trailer).is_some_and(|fill| fill < PIECE_BYTES as u64))
+        .ok_or_else(|| unsound("it is cut off, damaged, or of another version"))?;
+    Ok((trailer, end))
 }
 
 fn unsound(what: &'static str) -> io::Error {

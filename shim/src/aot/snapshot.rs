@@ -58,7 +58,8 @@ impl AotCache {
         }
         let name = program.name.as_str();
         let about = About { origin: identity, is_command: program.is_command, name };
-        let stored = store::write(&dir, &program.key, Kind::Snapshot, about, write)?;
+        let fill = |file: &File| write(file).and_then(|()| Ok(file.metadata()?.len()));
+        let stored = store::write(&dir, &program.key, Kind::Snapshot, about, fill)?;
         drop(lock);
         self.make_room(&dir);
         Ok(stored.file)

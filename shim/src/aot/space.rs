@@ -188,7 +188,7 @@ impl AotCache {
         let file = format!("{}.{}", group.stem, Kind::Program.extension());
         let trailer = open(dir, &file).and_then(|file| {
             let stat = fstat(&file).ok()?;
-            entry::trailer(&file, &stat).ok()
+            entry::trailer(&file, &stat).ok().map(|(trailer, _)| trailer)
         });
         let (name, sha256) = trailer.map(|it| (it.name, hex(&it.origin))).unwrap_or_default();
         CacheEntry {

@@ -4,7 +4,8 @@
 //! the key's temporary file, which only the holder of the key's lock touches. It is read-only from the
 //! moment it is made.
 //!
-//! A program is written in pieces of 2 MiB at multiples of 2 MiB. A file system with large folios (ext4,
+//! A program is written in pieces of 2 MiB at multiples of 2 MiB, the last filled up with zeros, of which the
+//! trailer takes the end. A file system with large folios (ext4,
 //! xfs, btrfs) then keeps it in the page cache in pieces of that size, which a mapping of the file
 //! shares through one page table entry each. Copying inside the kernel (`copy_file_range`, `sendfile`)
 //! fills the page cache by single pages.
@@ -19,10 +20,10 @@ use super::CacheError;
 use super::checksum::checksum;
 use super::entry::{Kind, Stored, check_size, read, remove, temporary_name};
 use super::key::Key;
-use super::trailer::Trailer;
+use super::trailer::{TRAILER_BYTES, Trailer};
 
 /// Bytes of a large page.
-const PIECE_BYTES: usize = 2 << 20;
+pub(super) const PIECE_BYTES: usize = 2 << 20;
 
 /// What an entry says about itself beside its content.
 #[derive(Clone, Copy, Debug)]
@@ -35,32 +36,37 @@ pub(super) struct About<'a> {
     pub(super) name: &'a str,
 }
 
-/// Writes the file of `key` that `fill` puts content into, and opens it for reading. To be called with
-/// the key's lock held.
+/// Writes the file of `key` that `fill` puts content into, and opens it for reading. `fill` returns the bytes
+/// of the content, and has left room for the trailer behind that of a program. To be called with the key's
+/// lock held.
 pub(super) fn write(
     dir: &File,
     key: &Key,
     kind: Kind,
     about: About<'_>,
-    fill: impl FnOnce(&File) -> io::Result<()>,
+    fill: impl FnOnce(&File) -> io::Result<u64>,
 ) -> Result<Stored, CacheError> {
     let temporary = temporary_name(&key.stem());
     let stored = (|| {
         remove(dir, &temporary)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = File::from(openat(dir, &temporary, flags, Mode::RUSR)?);
-        fill(&file)?;
-        let bytes = file.metadata()?.len();
+        let bytes = fill(&file)?;
+        let filled = file.metadata()?.len();
+        let end = match kind {
+            Kind::Program => filled.saturating_sub(TRAILER_BYTES as u64),
+            Kind::Snapshot => filled,
+        };
         check_size(kind, bytes)?;
         let trailer = Trailer {
             key: *key.bytes(),
             origin: about.origin,
             bytes,
-            checksum: checksum(&file, bytes)?,
+            checksum: checksum(&file, end)?,
             is_command: about.is_command,
             name: about.name.to_owned(),
         };
-        file.write_all_at(&trailer.encode(), bytes)?;
+        file.write_all_at(&trailer.encode(), end)?;
         file.sync_all()?;
         renameat(dir, &temporary, dir, key.name(kind))?;
         dir.sync_all()?;
@@ -74,10 +80,11 @@ pub(super) fn write(
     })
 }
 
-/// Copies a program from its start, in pieces that the page cache keeps whole.
-pub(super) fn copy_program(source: &File, target: &File) -> io::Result<()> {
+/// Copies a program from its start, in whole pieces, with room for the trailer at the end. Returns the bytes
+/// of the program.
+pub(super) fn copy_program(source: &File, target: &File) -> io::Result<u64> {
     let mut piece = vec![0; PIECE_BYTES];
-    let mut offset = 0;
+    let (mut offset, mut bytes) = (0, 0);
     loop {
         let mut filled = 0;
         while let Some(rest) = piece.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -88,31 +95,38 @@ pub(super) fn copy_program(source: &File, target: &File) -> io::Result<()> {
                 Err(error) => return Err(error),
             }
         }
-        target.write_all_at(piece.get(..filled).unwrap_or_default(), offset)?;
-        offset += filled as u64;
-        if filled < PIECE_BYTES {
-            return Ok(());
+        piece.get_mut(filled..).unwrap_or_default().fill(0);
+        target.write_all_at(&piece, offset)?;
+        if filled + TRAILER_BYTES <= PIECE_BYTES {
+            return Ok(bytes + filled as u64);
         }
+        offset += PIECE_BYTES as u64;
+        bytes += filled as u64;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Seek};
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
 
     #[test]
     fn programs_of_any_length_are_copied_to_the_last_byte() {
-        for len in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES + 4097] {
+        let last = PIECE_BYTES - TRAILER_BYTES;
+        for len in [0, 1, last, last + 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES + 4097] {
             let bytes: Vec<u8> = (0..len).map(|i| (i % 251).to_le_bytes()[0]).collect();
             let (source, target) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
             source.write_all_at(&bytes, 0).unwrap();
-            copy_program(&source, &target).unwrap();
-            assert_eq!(target.metadata().unwrap().len(), len as u64);
-            let mut copied = vec![0; len];
-            target.read_exact_at(&mut copied, 0).unwrap();
-            assert!(copied == bytes, "{len}");
+            assert_eq!(copy_program(&source, &target).unwrap(), len as u64);
+            let mut copied = Vec::new();
+            (&target).rewind().unwrap();
+            (&target).read_to_end(&mut copied).unwrap();
+            assert!(copied.len().is_multiple_of(PIECE_BYTES), "{len}");
+            assert!(copied.len() >= len + TRAILER_BYTES, "{len}");
+            assert!(copied.starts_with(&bytes), "{len}");
+            assert!(copied[len..].iter().all(|byte| *byte == 0), "{len}");
         }
     }
 

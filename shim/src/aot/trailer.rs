@@ -5,7 +5,7 @@
 //! len - 184      key, 32 bytes
 //! len - 152      origin, 32 bytes: SHA-256 of the wasm, or the identity of the snapshot
 //! len - 120      bytes of the content, u64 little-endian
-//! len - 112      checksum of the content, u32 little-endian
+//! len - 112      checksum of all before, u32 little-endian
 //! len - 108      1 if the program is a command, else 0
 //! len - 107      name of the wasm, UTF-8, cut off and filled with zeros to 103 bytes
 //! len -   4      CRC-32 of the trailer's 188 bytes before, u32 little-endian
@@ -14,7 +14,7 @@
 //! Rule: decoding believes nothing that the CRC-32 does not cover, and the file's length.
 
 /// The last byte is the version of the trailer.
-pub(super) const MAGIC: &[u8; 8] = b"hlcwasm\x03";
+pub(super) const MAGIC: &[u8; 8] = b"hlcwasm\x04";
 /// Bytes of a trailer.
 pub(super) const TRAILER_BYTES: usize = 192;
 /// Bytes of a name.
@@ -29,7 +29,7 @@ pub(super) struct Trailer {
     pub(super) origin: [u8; 32],
     /// Bytes of the content.
     pub(super) bytes: u64,
-    /// [Checksum](super::checksum) of the content.
+    /// [Checksum](super::checksum) of the content and what fills it up.
     pub(super) checksum: u32,
     /// Whether the program is a command.
     pub(super) is_command: bool,

@@ -9,6 +9,7 @@ use super::cache::CacheOptions;
 use super::{CliError, program};
 use crate::aot::{CompiledProgram, Origin, Wasm};
 use crate::compile::Entry;
+use crate::snapshots;
 use crate::workload::size;
 
 const EXAMPLES: &str = "\
@@ -37,6 +38,7 @@ impl Compile {
         let cache = self.cache.open();
         let wasm = cache.wasm(&self.file)?;
         let program = program(&wasm, Entry::Any, &cache)?;
+        snapshots::prepare(&cache, &program);
         let file = self.file.to_string_lossy();
         print(self.json, ("file", &file, wasm.name()), &wasm, &program)
     }

@@ -8,6 +8,7 @@ use super::cache::CacheOptions;
 use super::{CliError, compile, program};
 use crate::compile::Entry;
 use crate::image::{adapt, wasm};
+use crate::snapshots;
 
 const ADAPT_EXAMPLES: &str = "\
 Examples:
@@ -102,7 +103,9 @@ impl Options {
 
     fn prepare(self, cache: &CacheOptions) -> Result<(), CliError> {
         let wasm = wasm(&self.address, &self.namespace, &self.reference)?;
-        let program = program(&wasm, Entry::Command, &cache.open())?;
+        let cache = cache.open();
+        let program = program(&wasm, Entry::Command, &cache)?;
+        snapshots::prepare(&cache, &program);
         let subject = ("reference", self.reference.as_str(), self.reference.as_str());
         compile::print(self.json, subject, &wasm, &program)
     }

@@ -19,7 +19,12 @@ impl Cache {
         let path = tempfile::tempdir().unwrap();
         let dir = File::open(path.path()).unwrap();
         let cache = Self { path, dir, key: Key::from_bytes([7; 32]) };
-        let fill = |file: &File| file.write_all_at(PROGRAM, 0);
+        // Eleven zeros, and room for the trailer.
+        let fill = |file: &File| {
+            file.write_all_at(PROGRAM, 0)?;
+            file.set_len((PROGRAM.len() + 11 + TRAILER_BYTES) as u64)?;
+            Ok(PROGRAM.len() as u64)
+        };
         write(&cache.dir, &cache.key, Kind::Program, ABOUT, fill).unwrap();
         cache
     }
@@ -194,7 +199,7 @@ fn a_change_after_verifying_is_found() {
 fn a_file_of_holes_larger_than_any_program_is_not_stored() {
     let cache = Cache::new();
     let key = Key::from_bytes([9; 32]);
-    let fill = |file: &File| file.set_len(1 << 40);
+    let fill = |file: &File| file.set_len(1 << 40).map(|()| 1 << 40);
     let error = write(&cache.dir, &key, Kind::Program, ABOUT, fill).unwrap_err();
     assert!(crate::error::line(&error).contains("larger"), "{error}");
     assert!(read(&cache.dir, &key, Kind::Program).unwrap().is_none());
