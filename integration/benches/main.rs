@@ -9,6 +9,8 @@ mod compile;
 mod containers;
 mod family;
 mod host;
+mod instructions;
+mod live;
 mod machine;
 mod start;
 mod wasm;
@@ -24,10 +26,12 @@ type Section = (&'static str, &'static str, fn(&mut Report) -> Result<()>);
 
 const SECTIONS: &[Section] = &[
     ("start", "Start of a micro-VM", start::measure),
+    ("instructions", "Start of a micro-VM, counted on an emulated AMD host", instructions::measure),
     ("wasm", "Speed of wasm", wasm::measure),
     ("calls", "Host calls", calls::measure),
     ("host", "Host calls, the host's side", host::measure),
     ("exits", "VM exits of one operation", calls::exits),
+    ("live", "Many micro-VMs", live::measure),
     ("containers", "Containers, against runc on the same containerd", containers::measure),
     ("compile", "Compiling, and starting what is compiled", compile::measure),
 ];
@@ -35,6 +39,12 @@ const SECTIONS: &[Section] = &[
 fn main() -> Result<ExitCode> {
     // `cargo bench` gives `--bench` to each.
     let arguments: Vec<_> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
+    if let [live::ARGUMENT, kind, count] =
+        &*arguments.iter().map(String::as_str).collect::<Vec<_>>()
+    {
+        live::hold(kind, count)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (options, words): (Vec<_>, Vec<_>) = arguments.iter().partition(|it| it.starts_with('-'));
     if options.iter().any(|option| *option != "--json") {
         say("usage: bench [--json] [SECTION...]; sections:");

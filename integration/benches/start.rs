@@ -5,12 +5,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use integration::bench::{Report, Row, Samples, us};
+use anyhow::{Context as _, Result, ensure};
+use integration::bench::{Goal, Report, Row, Samples, us};
 use integration::floor::Floor;
 use integration::scratch::Scratch;
-use integration::subject::{self, Subject};
+use integration::subject::{self, Subject, silent_host};
 use integration::{hyperlight, programs, workspace};
+use vmm::host::Host;
+use vmm::{Idle, Shell};
 
 /// Rounds, unless they take longer than [`LIMIT`].
 const ROUNDS: usize = 300;
@@ -22,10 +24,17 @@ const LIMIT: Duration = Duration::from_secs(40);
 pub(crate) fn measure(report: &mut Report) -> Result<()> {
     ensure!(std::path::Path::new("/dev/kvm").exists(), "no /dev/kvm");
     let small = subject("small.wat")?;
+    let directory = Scratch::new()?;
+    let snapshot = small.snapshot(&directory)?;
     let floor = Floor::open()?;
     let mut standing = floor.create()?;
-    let mut destroy = Vec::new();
-    let [create, exit, boot] = Samples::in_turns(
+    let (mut destroy, mut end) = (Vec::new(), Vec::new());
+    let first = || small.start(Shell::new()?, &snapshot, silent_host()?);
+    // A command runs once in an instance, so what is called again is a function.
+    let function = small.clone().invoke("work()", &[]);
+    let called = function.start(Shell::new()?, &snapshot, silent_host()?)?;
+    let (mut resets, mut calls) = (Some(first()?), Some(called));
+    let [create, exit, cold, shell, reset, call, boot] = Samples::in_turns(
         ROUNDS,
         LIMIT,
         [
@@ -34,9 +43,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
                 let mut machine = floor.create()?;
                 machine.exit()?;
                 let took = us(start);
-                let start = Instant::now();
-                drop(machine);
-                destroy.push(us(start));
+                destroy.push(drop_us(machine));
                 Ok(took)
             },
             &mut || {
@@ -46,18 +53,61 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
             },
             &mut || {
                 let start = Instant::now();
+                let idle = first()?;
+                let took = us(start);
+                end.push(drop_us(idle));
+                Ok(took)
+            },
+            &mut || {
+                let shell = small.shell()?;
+                let start = Instant::now();
+                let idle = small.start(shell, &snapshot, silent_host()?)?;
+                let took = us(start);
+                drop(idle);
+                Ok(took)
+            },
+            &mut || again(&mut resets, |idle, host| small.reset(idle, host)),
+            &mut || again(&mut calls, |idle, _| function.call(idle)),
+            &mut || {
+                let start = Instant::now();
                 small.boot_and_run()?;
                 Ok(us(start))
             },
         ],
     )?;
-    let destroy = Samples::new(destroy)?;
+    let (destroy, end) = (Samples::new(destroy)?, Samples::new(end)?);
+    let (to_exit, round_trip) = ("create to first exit", "exit round trip");
     report.add(Row::new("KVM floor: create to first exit", "µs", &create));
     report.add(Row::new("KVM floor: destroy", "µs", &destroy));
     report.add(Row::new("KVM floor: exit round trip", "µs", &exit));
+    let row = Row::new("cold start from a cached snapshot to first result", "µs", &cold);
+    report.add(row.over(to_exit, &create).goal(Goal::RatioAtMost(1.4)));
+    let row = Row::new("start from a shell to first result", "µs", &shell);
+    report.add(row.over(to_exit, &create).goal(Goal::RatioAtMost(0.6)));
+    let row = Row::new("reset and call", "µs", &reset);
+    report.add(row.over(round_trip, &exit).goal(Goal::RatioAtMost(1.3)));
+    report.add(Row::new("warm call", "µs", &call).over(round_trip, &exit));
     let row = Row::new("boot without a snapshot to first result", "µs", &boot);
-    report.add(row.over("create to first exit", &create));
+    report.add(row.over(to_exit, &create));
+    report.add(Row::new("end of a micro-VM", "µs", &end).over("destroy", &destroy));
     Ok(())
+}
+
+/// Microseconds of another run of the same micro-VM.
+fn again(idle: &mut Option<Idle>, run: impl FnOnce(Idle, Host) -> Result<Idle>) -> Result<f64> {
+    let host = silent_host()?;
+    let before = idle.take().context("the run before failed")?;
+    let start = Instant::now();
+    let after = run(before, host)?;
+    let took = us(start);
+    *idle = Some(after);
+    Ok(took)
+}
+
+fn drop_us<T>(it: T) -> f64 {
+    let start = Instant::now();
+    drop(it);
+    us(start)
 }
 
 /// The program `name` of `benches/programs`, a `.wat`, compiled.

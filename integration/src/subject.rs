@@ -7,19 +7,25 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use vmm::host::{Host, Stdio};
-use vmm::{BootParams, Config, Exit, Image, MicroVm, Program, RunStats};
+use vmm::{
+    BootParams, Config, Exit, Idle, Image, Made, MicroVm, Program, RunStats, Shell, Snapshot,
+};
 
 use crate::{process, workspace};
 
 /// Memory of each micro-VM in bytes: what `hyperlight run` gives.
 const MEMORY_BYTES: u64 = 256 << 20;
 
+/// Time for a program to be instantiated in a snapshot.
+const SNAPSHOT_LIMIT: Duration = Duration::from_secs(10);
+
 /// A program that is ready to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Subject {
     image: Image,
     program: Program,
@@ -81,7 +87,8 @@ impl Subject {
         })
     }
 
-    /// Calls the exported function `name` of a core module instead of the command.
+    /// Calls an exported function instead of the command: `name` of a core module, with arguments beside it, or a
+    /// call in WAVE of a component.
     #[must_use]
     pub fn invoke(mut self, name: &str, arguments: &[&str]) -> Self {
         self.params.invoke = name.into();
@@ -90,14 +97,19 @@ impl Subject {
         self
     }
 
-    /// Boots a micro-VM without a snapshot.
+    /// Makes the snapshot, writes it to a file of `directory`, as it lies in a node's cache, and loads that.
     ///
     /// # Errors
     ///
-    /// As [`MicroVm::boot`].
-    pub fn boot(&self) -> Result<MicroVm> {
-        let host = silent_host()?;
-        Ok(MicroVm::boot(&self.config, &self.image, &self.program, &self.params, host)?)
+    /// The VMM fails, the program cannot be loaded, or the file cannot be written.
+    pub fn snapshot(&self, directory: &Path) -> Result<Snapshot> {
+        let made = Snapshot::make(&self.config, &self.image, &self.program, SNAPSHOT_LIMIT)?;
+        let Made::Snapshot(made) = made else { bail!("no snapshot: {made:?}") };
+        let path = directory.join("snapshot");
+        let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+        made.write_to(&file).with_context(|| format!("write {}", path.display()))?;
+        let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        Ok(Snapshot::from_file(file)?)
     }
 
     /// Boots a micro-VM without a snapshot and runs it to its end.
@@ -106,23 +118,69 @@ impl Subject {
     ///
     /// The VMM fails, or the program does.
     pub fn boot_and_run(&self) -> Result<RunStats> {
-        let (exit, stats) = self.boot()?.run()?;
+        let host = silent_host()?;
+        let vm = MicroVm::boot(&self.config, &self.image, &self.program, &self.params, host)?;
+        let (exit, stats) = vm.run()?;
         succeeded(&exit)?;
         Ok(stats)
     }
+
+    /// A shell that has the guest image and the program.
+    ///
+    /// # Errors
+    ///
+    /// The VMM fails.
+    pub fn shell(&self) -> Result<Shell> {
+        Ok(Shell::with(&self.image, &self.program)?)
+    }
+
+    /// Starts a micro-VM in `shell` from `snapshot` and runs it to its end.
+    ///
+    /// # Errors
+    ///
+    /// The VMM fails, or the program does.
+    pub fn start(&self, shell: Shell, snapshot: &Snapshot, host: Host) -> Result<Idle> {
+        let (image, program) = (&self.image, &self.program);
+        run(MicroVm::start(shell, image, program, snapshot, &self.config, &self.params, host)?)
+    }
+
+    /// Puts a micro-VM back to its snapshot and runs it to its end.
+    ///
+    /// # Errors
+    ///
+    /// The VMM fails, or the program does.
+    pub fn reset(&self, idle: Idle, host: Host) -> Result<Idle> {
+        run(idle.reset(&self.params, host)?)
+    }
+
+    /// Calls the program once more where it has ended.
+    ///
+    /// # Errors
+    ///
+    /// The VMM fails, or the program does.
+    pub fn call(&self, idle: Idle) -> Result<Idle> {
+        run(idle.call(&self.params)?)
+    }
+}
+
+fn run(vm: MicroVm) -> Result<Idle> {
+    let (exit, _, idle) = vm.run_and_keep()?;
+    succeeded(&exit)?;
+    Ok(idle)
 }
 
 /// Whether a program ended well.
-///
-/// # Errors
-///
-/// It did not.
-pub fn succeeded(exit: &Exit) -> Result<()> {
+fn succeeded(exit: &Exit) -> Result<()> {
     ensure!(*exit == Exit::Status(0), "the program ended by {exit:?}");
     Ok(())
 }
 
-fn silent_host() -> Result<Host> {
+/// A host whose streams are `/dev/null`.
+///
+/// # Errors
+///
+/// It cannot be opened.
+pub fn silent_host() -> Result<Host> {
     let null = || -> Result<OwnedFd> {
         let file = File::options().read(true).write(true).open("/dev/null");
         Ok(file.context("open /dev/null")?.into())

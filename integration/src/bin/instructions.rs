@@ -13,8 +13,10 @@ use anyhow::{Context as _, Result};
 use integration::bench::Samples;
 use integration::floor::{Floor, Machine};
 use integration::gate::{Count, Counts, FLOORS, SLOWER};
-use integration::subject::{self, Subject};
+use integration::subject::{self, Subject, silent_host};
 use rustix::time::{ClockId, clock_gettime};
+use vmm::host::Host;
+use vmm::{Idle, Shell};
 
 /// Runs of a phase that makes a virtual machine.
 const STARTS: usize = 15;
@@ -64,6 +66,23 @@ fn main() -> Result<()> {
     let small = subject(&small)?;
     let boot = Samples::take(STARTS, || executed(|| small.boot_and_run()))?;
     put("boot without a snapshot, to the end", Some(0), &boot, 1.0);
+    let snapshot = small.snapshot(&cache)?;
+    let cold = Samples::take(STARTS, || {
+        executed(|| small.start(Shell::new()?, &snapshot, silent_host()?))
+    })?;
+    put("cold start from a snapshot", Some(0), &cold, 1.0);
+    let from_shell = Samples::take(STARTS, || {
+        let shell = small.shell()?;
+        executed(|| small.start(shell, &snapshot, silent_host()?))
+    })?;
+    put("start from a shell", Some(0), &from_shell, 1.0);
+    let idle = small.start(Shell::new()?, &snapshot, silent_host()?)?;
+    let reset = again(idle, |idle, host| small.reset(idle, host))?;
+    put("reset and call", Some(1), &reset, 1.0);
+    // A command runs once in an instance, so what is called again is a function.
+    let function = small.clone().invoke("work()", &[]);
+    let idle = function.start(Shell::new()?, &snapshot, silent_host()?)?;
+    put("warm call", Some(1), &again(idle, |idle, _| function.call(idle))?, 1.0);
 
     let lines = subject(&lines)?;
     let [few, many] = LINES.map(|count| count.to_string());
@@ -83,6 +102,20 @@ fn create(floor: &Floor) -> Result<Machine> {
     let mut machine = floor.create()?;
     machine.exit()?;
     Ok(machine)
+}
+
+/// Runs of one micro-VM, one after the other.
+fn again(idle: Idle, mut run: impl FnMut(Idle, Host) -> Result<Idle>) -> Result<Samples> {
+    let mut idle = Some(idle);
+    Samples::take(CALLS, || {
+        let host = silent_host()?;
+        let before = idle.take().context("the run before failed")?;
+        let start = Instant::now();
+        let after = run(before, host)?;
+        let took = ns(start);
+        idle = Some(after);
+        Ok(took)
+    })
 }
 
 /// What `work` makes this process execute, in whichever thread, without what it waits for: KVM may wait for
