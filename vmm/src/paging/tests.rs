@@ -17,6 +17,13 @@ struct Fixture {
     /// Entries that a CPU may have seen in tables since the memory slots last changed, by address.
     seen: BTreeMap<u64, u64>,
     slot_changes: usize,
+    ram_bytes: u64,
+}
+
+/// A state to go back to.
+struct Frozen {
+    space: AddressSpace,
+    pages: Vec<(Gpa, [u8; 4096])>,
 }
 
 impl Fixture {
@@ -25,7 +32,7 @@ impl Fixture {
         let mut memory = GuestMemory::new(own, ram_bytes);
         let mut space = AddressSpace::new(&mut memory, ram_bytes).unwrap();
         let root = space.take_new_root().unwrap();
-        Self { memory, space, root, seen: BTreeMap::new(), slot_changes: 0 }
+        Self { memory, space, root, seen: BTreeMap::new(), slot_changes: 0, ram_bytes }
     }
 
     /// Bytes that can be made present in a few calls: free frames less their tables.
@@ -49,6 +56,32 @@ impl Fixture {
         }
         self.see_tables(self.root, Level::Root);
         mapped
+    }
+
+    /// What a snapshot of this state is restored to.
+    fn freeze(&self) -> Frozen {
+        let table = |gpa: Gpa| self.memory.read_obj(gpa).ok().map(Box::new);
+        let space = AddressSpace::load(self.root, self.space.used_bytes(), table).unwrap();
+        let space = space.resized(self.ram_bytes).unwrap();
+        let page = |gpa: Gpa| (gpa, self.memory.read_obj::<[u8; 4096]>(gpa).unwrap());
+        Frozen { pages: space.frames_in_use().map(page).collect(), space }
+    }
+
+    /// What the machine does when it goes back.
+    fn rewind(&mut self, to: &Frozen) {
+        for (gpa, page) in &to.pages {
+            if self.memory.read_obj::<[u8; 4096]>(*gpa).unwrap() != *page {
+                self.memory.write_obj(*gpa, page).unwrap();
+            }
+        }
+        let (root, must_change_slots) = self.space.rewind(&to.space);
+        if must_change_slots {
+            self.space.slots_changed();
+            self.seen.clear();
+            self.slot_changes += 1;
+        }
+        self.root = root.unwrap_or(self.root);
+        self.see_tables(self.root, Level::Root);
     }
 
     /// Reads every reachable table and checks that no entry differs from what a CPU may have cached.
@@ -115,12 +148,23 @@ fn random(mut state: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
+/// Page to what was asked for and to what its first bytes must say.
+type Model = BTreeMap<u64, (Access, u64)>;
+
 /// Carries out `steps` random requests in `ram_bytes` of RAM, comparing with a model after each.
 fn compare_with_model(ram_bytes: u64, seed: u64, steps: usize) -> Fixture {
     let mut fixture = Fixture::new(ram_bytes);
-    let mut random = random(seed);
-    // Page to what was asked for and to what its first bytes must say.
-    let mut model: BTreeMap<u64, (Access, u64)> = BTreeMap::new();
+    compare(&mut fixture, &mut Model::new(), random(seed), steps);
+    fixture
+}
+
+/// Carries out `steps` random requests, comparing with `model` after each.
+fn compare(
+    fixture: &mut Fixture,
+    model: &mut Model,
+    mut random: impl FnMut(u64) -> u64,
+    steps: usize,
+) {
     // Two places 2 MiB pieces apart, and one under another entry of the root.
     let places = [MAP, MAP + 3 * layout::LARGE_PAGE, MAP + (5 << 39)];
     for step in 0..steps {
@@ -167,7 +211,6 @@ fn compare_with_model(ram_bytes: u64, seed: u64, steps: usize) -> Fixture {
             fixture.memory.write_obj(Gpa(gpa.0 + 4088), content).unwrap();
         }
     }
-    fixture
 }
 
 #[test]
@@ -288,5 +331,61 @@ fn nothing_is_writable_and_executable() {
     for protection in [Execute, Read, SystemExecute, SystemRead, SystemWrite, Write] {
         let flags = protection.flags();
         assert!(flags & WRITABLE == 0 || flags & NO_EXECUTE != 0, "{protection:?}");
+    }
+}
+
+#[test]
+fn runs_from_a_snapshot_agree_with_a_model_and_go_back_to_it() {
+    for (seed, ram_bytes) in [(1, 64 * MIB), (2, 8 * MIB), (3, 5 * MIB + 0x3000)] {
+        let mut fixture = Fixture::new(ram_bytes);
+        let mut model = Model::new();
+        compare(&mut fixture, &mut model, random(seed << 40 | 0x9e37_79b9), 12);
+        // A machine that is restored has seen nothing of how the snapshot was made: no table, no frame.
+        let frozen = fixture.freeze();
+        fixture = Fixture::new(ram_bytes);
+        fixture.space = frozen.space.clone();
+        fixture.root = frozen.space.root();
+        for (gpa, page) in &frozen.pages {
+            fixture.memory.write_obj(*gpa, page).unwrap();
+        }
+        let free = fixture.space.pool.frames.free() + fixture.space.pool.frames.retired();
+        for run in 0..12 {
+            let steps = usize::try_from(run % 5).unwrap();
+            let seed = (seed + run) << 32 | 0x1234_5677;
+            compare(&mut fixture, &mut model.clone(), random(seed), steps);
+            fixture.rewind(&frozen);
+            compare(&mut fixture, &mut model.clone(), random(1), 0);
+            let frames = &fixture.space.pool.frames;
+            assert_eq!(frames.free() + frames.retired(), free, "run {run}");
+        }
+    }
+}
+
+#[test]
+fn tables_that_no_host_writes_are_refused() {
+    let mut fixture = Fixture::new(16 * MIB);
+    fixture.map(MAP, 3 * layout::PAGE, Access::ReadWrite);
+    fixture.map(MAP + layout::LARGE_PAGE, layout::LARGE_PAGE, Access::Read);
+    let root = fixture.root;
+    let load = |fixture: &Fixture, change: &dyn Fn(&mut TableEntries)| {
+        let table = |gpa: Gpa| {
+            let mut entries = fixture.memory.read_obj(gpa).ok().map(Box::new)?;
+            change(&mut entries);
+            Some(entries)
+        };
+        AddressSpace::load(root, 16 * MIB, table).map(drop)
+    };
+    assert_eq!(load(&fixture, &|_| ()), Ok(()));
+    let writable_code = Protection::Execute.flags() | WRITABLE;
+    let refused: [&dyn Fn(&mut TableEntries); 5] = [
+        // Each table refers to itself, to nowhere, to the image, or is code that can be written.
+        &|entries| entries[0] = root.0 | TABLE,
+        &|entries| entries[511] = (layout::RAM_START + 16 * MIB) | TABLE,
+        &|entries| entries[511] = layout::IMAGE.start | TABLE,
+        &|entries| entries[9] = (layout::RAM_START + 8 * MIB) | writable_code,
+        &|entries| entries[9] = 1 << 62 | PRESENT,
+    ];
+    for (number, change) in refused.iter().enumerate() {
+        assert!(load(&fixture, change).is_err(), "{number}");
     }
 }
