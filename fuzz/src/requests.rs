@@ -6,8 +6,8 @@
 
 use abi::layout::CALL_DATA_BYTES;
 use abi::{
-    AbortKind, Access, Advice, Frame, Handle, LogLevel, Nr, OpenFlags, PollEntry, Request,
-    TimesMask, layout,
+    AbortKind, Access, Advice, Frame, Handle, LogLevel, Nr, OpenFlags, PollEntry, Readiness,
+    Request, TimesMask, layout,
 };
 use arbitrary::{Arbitrary, Result, Unstructured};
 use zerocopy::IntoBytes as _;
@@ -372,6 +372,11 @@ impl Call {
                 let (gva, len) = (layout::MAP_AREA.start, layout::PAGE);
                 Request::Map { gva, len, access: Access::Read }
             }
+            Nr::Program => Request::Program,
+            Nr::Ready => Request::Ready {
+                readiness: if follow { Readiness::Instantiated } else { Readiness::Linked },
+            },
+            Nr::BootInfo => Request::BootInfo { offset },
             Nr::Clock => Request::Clock,
             Nr::Poll => Request::Poll { timeout_ns: offset, entries },
             Nr::Read => {

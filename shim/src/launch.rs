@@ -83,6 +83,8 @@ pub struct Work {
     pub program: File,
     /// Its snapshot; or an empty file for the one that the process makes.
     pub snapshot: File,
+    /// The guest image to be mapped; an empty file where the process loads its own.
+    pub image: File,
     /// The standard streams.
     pub stdio: TaskStdio,
 }
@@ -248,9 +250,10 @@ impl Starter {
 
 /// Hands over the work and takes the answer.
 async fn exchange(socket: &mut tokio::net::UnixStream, work: Work) -> io::Result<Option<Report>> {
-    let Work { workload, program, snapshot, stdio } = work;
+    let Work { workload, program, snapshot, image, stdio } = work;
     let stdio = [stdio.stdin, stdio.stdout, stdio.stderr];
-    let handed = Handed { program: program.into(), snapshot: snapshot.into(), stdio };
+    let (program, snapshot, image) = (program.into(), snapshot.into(), image.into());
+    let handed = Handed { program, snapshot, image, stdio };
     let order = Order::Run(Box::new(workload));
     let given = channel::send(socket, &order, &handed.borrowed()).await;
     // The program's ends are the VMM's from here on.

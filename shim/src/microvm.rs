@@ -99,22 +99,28 @@ impl Outcome {
     }
 }
 
-/// What every micro-VM is made of, whatever it will run: can be had before anybody knows that.
+/// A virtual machine for whatever will run: can be had before anybody knows that.
 #[derive(Debug)]
-pub struct Standby {
-    image: Image,
-    shell: Shell,
-}
+pub struct Standby(Shell);
 
 impl Standby {
-    /// Loads the guest image and makes a virtual machine.
+    /// Makes a virtual machine.
     ///
     /// # Errors
     ///
     /// [`RunError::Vmm`].
     pub fn new() -> Result<Self, RunError> {
-        Ok(Self { shell: Shell::new()?, image: Image::parse(GUEST_IMAGE)? })
+        Ok(Self(Shell::new()?))
     }
+}
+
+/// What the node's cache has for a start, and what saves it.
+#[derive(Debug, Default)]
+pub struct Cached {
+    /// The guest image ([`snapshots::image`]).
+    pub image: Option<File>,
+    /// The snapshot of the program ([`snapshots::find`]).
+    pub snapshot: Option<File>,
 }
 
 /// A micro-VM with its workload.
@@ -133,18 +139,17 @@ enum Start {
 }
 
 /// Starts a micro-VM for `workload`, with the standard streams of this process. Everything that the
-/// workload names is opened here. It starts from `snapshot`, which is one of the program, or from one
-/// that is made here: see [`Booted::made`].
+/// workload names is opened here. It starts from the snapshot that is `cached`, or from one that is made
+/// here: see [`Booted::made`].
 ///
 /// # Errors
 ///
 /// [`RunError`].
-pub fn boot(
-    workload: &Workload,
-    standby: Standby,
-    snapshot: Option<File>,
-) -> Result<Booted, RunError> {
-    let Standby { image, shell } = standby;
+pub fn boot(workload: &Workload, standby: Standby, cached: Cached) -> Result<Booted, RunError> {
+    let image = match cached.image {
+        Some(file) => Image::from_file(GUEST_IMAGE, &file)?,
+        None => Image::parse(GUEST_IMAGE)?,
+    };
     let path = &workload.program;
     let program =
         File::open(path).map_err(|source| RunError::OpenProgram { path: path.clone(), source })?;
@@ -156,7 +161,7 @@ pub fn boot(
         host.preopen(open_dir(preopen)?, preopen.guest_path.as_str(), access)?;
     }
     let params = boot_params(workload);
-    let kept = snapshot.and_then(|file| match Snapshot::from_file(file) {
+    let kept = cached.snapshot.and_then(|file| match Snapshot::from_file(file) {
         Ok(snapshot) => Some(snapshot),
         Err(error) => {
             log::warn!("the program is loaded anew: {}", line(&error));
@@ -171,7 +176,7 @@ pub fn boot(
         },
     };
     let vm = if snapshot.fits(&config) {
-        MicroVm::start(shell, &image, &program, &snapshot, &config, &params, host)?
+        MicroVm::start(standby.0, &image, &program, &snapshot, &config, &params, host)?
     } else {
         // It may do with less when it is loaded in less; if not, the guest says what it lacks.
         MicroVm::boot(&config, &image, &program, &params, host)?

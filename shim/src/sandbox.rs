@@ -228,11 +228,11 @@ impl Sandbox {
             }
             Err(error) => (Err(error), found),
         };
-        let work = ready.and_then(|(program, snapshot, name)| {
+        let work = ready.and_then(|(program, given, name)| {
             let workload = bundle.workload(PathBuf::new(), program.bytes, &name)?;
             let file = program.file.try_clone().map_err(Error::Descriptor)?;
-            let (given, wanted) = snapshot;
-            let work = Work { workload, program: file, snapshot: given, stdio: task_stdio };
+            let Given { image, snapshot, wanted } = given;
+            let work = Work { workload, program: file, snapshot, image, stdio: task_stdio };
             Ok((work, wanted.map(|file| (program, file))))
         });
         let (place, (work, wanted)) = match (place, work) {
@@ -272,19 +272,19 @@ impl Sandbox {
         bundle: &Bundle,
         find: &mut Duration,
         program: &mut Duration,
-    ) -> Result<(CompiledProgram, Snapshot, String), Error> {
+    ) -> Result<(CompiledProgram, Given, String), Error> {
         let wasm = timed_async(find, self.wasm(id, bundle)).await?;
         let cache = self.environment.cache.clone();
         let name = wasm.name().to_owned();
         let compile = tokio::task::spawn_blocking(move || {
             let program = compile(&cache, &wasm)
                 .map_err(|source| Error::Compile { name: wasm.name().to_owned(), source })?;
-            let snapshot = snapshot(&cache, &program).map_err(Error::Descriptor)?;
-            Ok((program, snapshot))
+            let given = Given::new(&cache, &program).map_err(Error::Descriptor)?;
+            Ok((program, given))
         });
         let compiled = timed_async(program, compile).await;
         match compiled.map_err(|_panicked| Error::CutOff(id.to_owned()))? {
-            Ok((program, snapshot)) => Ok((program, snapshot, name)),
+            Ok((program, given)) => Ok((program, given, name)),
             Err(error) => Err(error),
         }
     }
@@ -327,17 +327,30 @@ async fn watch(container: Arc<Container>, mut child: Child, events: Events) {
     container.ended(status, |exit| events.exited(&container, exit));
 }
 
-/// What a VMM process is given of a snapshot, and what this shim keeps of it: a snapshot of the cache and
-/// nothing; or an empty file, and the same to be put into the cache when it is filled.
-type Snapshot = (File, Option<File>);
+/// What a VMM process is given beside its program.
+struct Given {
+    /// The guest image, or an empty file.
+    image: File,
+    /// A snapshot of the cache, or an empty file.
+    snapshot: File,
+    /// The same empty file, to be put into the cache when it is filled.
+    wanted: Option<File>,
+}
 
-fn snapshot(cache: &AotCache, program: &CompiledProgram) -> io::Result<Snapshot> {
-    if let Some(found) = snapshots::find(cache, program) {
-        return Ok((found, None));
+impl Given {
+    fn new(cache: &AotCache, program: &CompiledProgram) -> io::Result<Self> {
+        let image = snapshots::image(cache).map_or_else(empty_file, Ok)?;
+        if let Some(snapshot) = snapshots::find(cache, program) {
+            return Ok(Self { image, snapshot, wanted: None });
+        }
+        let snapshot = empty_file()?;
+        let wanted = Some(snapshot.try_clone()?);
+        Ok(Self { image, snapshot, wanted })
     }
-    let empty = File::from(memfd_create("snapshot", MemfdFlags::CLOEXEC)?);
-    let ours = empty.try_clone()?;
-    Ok((empty, Some(ours)))
+}
+
+fn empty_file() -> io::Result<File> {
+    Ok(File::from(memfd_create("snapshot", MemfdFlags::CLOEXEC)?))
 }
 
 fn compile(cache: &AotCache, wasm: &Wasm) -> Result<CompiledProgram, CompileError> {

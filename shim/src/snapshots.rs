@@ -1,6 +1,6 @@
 //! Snapshots of loaded programs: found in the node's cache, or made and put there.
 //!
-//! Rule: a snapshot saves time and nothing else. Whatever is wrong with one, with making or with keeping
+//! The guest image is there too, so that all processes share its memory. Rule: a snapshot saves time and nothing else. Whatever is wrong with one, with making or with keeping
 //! one is told once and the program starts without it.
 
 use std::fs::File;
@@ -42,6 +42,17 @@ pub fn identity() -> Result<Vec<u8>, vmm::Error> {
 #[must_use]
 pub fn find(cache: &AotCache, program: &CompiledProgram) -> Option<File> {
     cache.snapshot(program, &identity().ok()?)
+}
+
+/// The file from which the guest image is mapped, if the cache can have it.
+#[must_use]
+pub fn image(cache: &AotCache) -> Option<File> {
+    let write = |file: &File| match Image::parse(GUEST_IMAGE) {
+        Ok(image) => image.write_to(file),
+        Err(error) => Err(io::Error::other(error)),
+    };
+    // Who cannot use the cache is told so for the program.
+    cache.guest_image(GUEST_IMAGE_SHA256, write).ok()
 }
 
 /// Puts a snapshot into the cache, for the next start.

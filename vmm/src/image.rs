@@ -7,20 +7,26 @@
 //!
 //! Source: System V ABI, chapters 4 and 5; its AMD64 supplement.
 
+use std::fs::File;
+use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use abi::layout;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::Error;
-use crate::memory::{Gpa, Region, SharedRegion, private};
+use crate::memory::{Gpa, Region, SharedRegion, private, to_usize};
 
 /// First bytes of the read-only data; [`abi::ABI_VERSION`] follows.
 const MAGIC: &[u8; 8] = b"HLGUEST\0";
 
 /// Most program headers of an image: one per area, and what linkers add beside them.
 const PROGRAM_HEADERS_MAX: u16 = 32;
+
+/// Bytes of the memory of text and read-only data.
+const REGION_BYTES: u64 = layout::IMAGE.end - layout::IMAGE.start;
 
 /// A guest image. Clones share the memory.
 #[derive(Clone, Debug)]
@@ -117,31 +123,64 @@ impl Image {
     /// [`Error::ProtectMemory`] if the host has no memory for it.
     pub fn parse(elf: &[u8]) -> Result<Self, Error> {
         let (entry, segments) = parse_segments(elf)?;
-        let bytes = layout::IMAGE.end - layout::IMAGE.start;
-        let mut region = Region::new(bytes)?;
-        let mut data = Vec::new();
-        for segment in &segments {
-            if segment.area == Area::Data {
-                data.push((private(segment.memory.start), segment.content.to_vec()));
-            } else {
-                let offset = segment.memory.start - layout::IMAGE.start;
-                let len = segment.content.len() as u64;
-                region
-                    .write(offset, segment.content)
-                    .ok_or(Error::OutsideMemory { gpa: segment.memory.start, len })?;
-            }
+        let mut region = Region::new(REGION_BYTES)?;
+        for segment in segments.iter().filter(|segment| segment.area != Area::Data) {
+            let (start, len) = (segment.memory.start, segment.content.len() as u64);
+            region
+                .write(start - layout::IMAGE.start, segment.content)
+                .ok_or(Error::OutsideMemory { gpa: start, len })?;
         }
+        Ok(Self::new(entry, &segments, region.into_shared()?))
+    }
+
+    /// Parses an ELF file whose text and read-only data [`write_to`](Self::write_to) has written to `file`,
+    /// and maps them from there if the page cache holds them in large folios: then all processes share them.
+    /// What is in `file` is not looked at; nobody may change it any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse), and [`Error::MapFile`].
+    pub fn from_file(elf: &[u8], file: &File) -> Result<Self, Error> {
+        let region = SharedRegion::of_file(file, 0, REGION_BYTES)?;
+        let (entry, segments) = parse_segments(elf)?;
+        let image = Self::new(entry, &segments, region);
+        let is_large = [image.text(), image.rodata()].into_iter().all(|range| {
+            image.region.is_large(range.start - layout::IMAGE.start, range.end - range.start)
+        });
+        if is_large { Ok(image) } else { Self::parse(elf) }
+    }
+
+    /// Writes text and read-only data to a file, which is empty: in whole large pages, between them holes.
+    ///
+    /// # Errors
+    ///
+    /// The file's.
+    pub fn write_to(&self, file: &File) -> io::Result<()> {
+        file.set_len(REGION_BYTES)?;
+        let mut page = vec![0; to_usize(layout::LARGE_PAGE)];
+        let step = to_usize(layout::LARGE_PAGE);
+        for gpa in self.text().step_by(step).chain(self.rodata().step_by(step)) {
+            let offset = gpa - layout::IMAGE.start;
+            let read = self.region.read(offset, &mut page);
+            read.ok_or_else(|| io::Error::other("a part of the image outside its memory"))?;
+            file.write_all_at(&page, offset)?;
+        }
+        Ok(())
+    }
+
+    fn new(entry: u64, segments: &[Segment<'_>], region: SharedRegion) -> Self {
         let end_of = |area: Area, start: u64| {
             let ends = segments.iter().filter(|s| s.area == area).map(|s| s.memory.end);
             ends.fold(start, u64::max).next_multiple_of(layout::LARGE_PAGE)
         };
-        Ok(Self {
-            region: region.into_shared()?,
+        let data = segments.iter().filter(|segment| segment.area == Area::Data);
+        Self {
+            region,
             entry,
             text_end: end_of(Area::Text, layout::IMAGE_TEXT.start),
             rodata_end: end_of(Area::Rodata, layout::IMAGE_RODATA.start),
-            data: data.into(),
-        })
+            data: data.map(|it| (private(it.memory.start), it.content.to_vec())).collect(),
+        }
     }
 
     /// An image of a few bytes of machine code, without data and mark: for guests of the host's own.

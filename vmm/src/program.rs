@@ -50,7 +50,7 @@ impl Program {
         let bytes = file.metadata().map_err(Error::ReadProgram)?.len();
         if bytes > 0 && bytes <= PROGRAM_BYTES_MAX && bytes.is_multiple_of(layout::LARGE_PAGE) {
             let region = SharedRegion::of_file(file, 0, bytes)?;
-            if region.is_large() {
+            if region.is_large(0, bytes) {
                 return Ok(Self { region, bytes });
             }
         }

@@ -32,6 +32,8 @@ pub(super) enum Kind {
     Program,
     /// The memory of a guest that has loaded the program.
     Snapshot,
+    /// Text and read-only data of the guest image, which is no program's.
+    GuestImage,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
         match self {
             Self::Program => "cwasm",
             Self::Snapshot => "snapshot",
+            Self::GuestImage => "image",
         }
     }
 }
@@ -89,7 +92,7 @@ pub(super) fn read(dir: &File, key: &Key, kind: Kind) -> io::Result<Option<Store
     if identity.is_none_or(|identity| !seen::recognises(dir, &name, &identity)) {
         // Asked before the content is read: what changes from here on has another time.
         let is_settled = is_settled(&stat);
-        if kind == Kind::Program {
+        if kind != Kind::Snapshot {
             large_pages::read_in(&file, end);
         }
         if checksum(&file, end)? != trailer.checksum {
@@ -110,7 +113,7 @@ pub(super) fn check_size(kind: Kind, bytes: u64) -> io::Result<()> {
         Kind::Program if bytes > PROGRAM_BYTES_MAX => {
             Err(unsound("it is larger than a program can be"))
         }
-        Kind::Program | Kind::Snapshot => Ok(()),
+        Kind::Program | Kind::Snapshot | Kind::GuestImage => Ok(()),
     }
 }
 

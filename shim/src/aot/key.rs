@@ -42,6 +42,11 @@ impl Key {
         Ok(Self(digest.finalize().into()))
     }
 
+    /// The key of the guest image with this digest.
+    pub(super) fn of_image(digest: &str) -> Self {
+        Self(Sha256::new().chain_update("guest image").chain_update(digest).finalize().into())
+    }
+
     /// A key that comes from no program.
     #[cfg(test)]
     pub(super) const fn from_bytes(bytes: [u8; 32]) -> Self {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::entry::{self, Kind, Stored};
+use super::key::Key;
 use super::lock::Lock;
 use super::store::{self, About};
 use super::{AotCache, CacheError, CompiledProgram};
@@ -63,6 +64,33 @@ impl AotCache {
         drop(lock);
         self.make_room(&dir);
         Ok(stored.file)
+    }
+}
+
+impl AotCache {
+    /// Text and read-only data of the guest image with this digest, which `write` puts into an empty file
+    /// if they are not in the cache: mapped from there, they are shared by all processes of the node. The
+    /// file has bytes of ours behind them.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`]: each process loads its own.
+    pub fn guest_image(
+        &self,
+        digest: &str,
+        write: impl FnOnce(&File) -> io::Result<()>,
+    ) -> Result<File, CacheError> {
+        let (dir, key) = (self.open_dir()?, Key::of_image(digest));
+        if let Ok(Some(stored)) = entry::read(&dir, &key, Kind::GuestImage) {
+            return Ok(stored.file);
+        }
+        let _lock = Lock::take(&dir, &key, WAIT_MAX, &|| {})?;
+        if let Ok(Some(stored)) = entry::read(&dir, &key, Kind::GuestImage) {
+            return Ok(stored.file);
+        }
+        let about = About { origin: [0; 32], is_command: false, name: "guest image" };
+        let fill = |file: &File| write(file).and_then(|()| Ok(file.metadata()?.len()));
+        Ok(store::write(&dir, &key, Kind::GuestImage, about, fill)?.file)
     }
 }
 

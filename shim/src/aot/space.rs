@@ -24,7 +24,8 @@ const DEFAULT_PART: u64 = 10;
 /// Bytes of a block in [`Stat`](rustix::fs::Stat).
 const BLOCK_BYTES: u64 = 512;
 /// What names of files end with, behind the key: all that belongs to a program. The order of removal.
-const FILES: [&str; 4] = ["snapshot.seen", "snapshot", "cwasm.seen", "cwasm"];
+const FILES: [&str; 6] =
+    ["snapshot.seen", "snapshot", "cwasm.seen", "cwasm", "image.seen", "image"];
 
 /// The environment variable that bounds the cache's size: `4GiB`, `500MB`.
 pub const CACHE_SIZE_VARIABLE: &str = "HYPERLIGHT_CACHE_SIZE";

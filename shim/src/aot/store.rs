@@ -55,7 +55,7 @@ pub(super) fn write(
         let filled = file.metadata()?.len();
         let end = match kind {
             Kind::Program => filled.saturating_sub(TRAILER_BYTES as u64),
-            Kind::Snapshot => filled,
+            Kind::Snapshot | Kind::GuestImage => filled,
         };
         check_size(kind, bytes)?;
         let trailer = Trailer {

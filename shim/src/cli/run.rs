@@ -12,7 +12,7 @@ use super::parse::{self, DirOption};
 use super::{CliError, program};
 use crate::aot::{CompiledProgram, Origin};
 use crate::compile::Entry;
-use crate::microvm::{self, Outcome, Standby, tell};
+use crate::microvm::{self, Cached, Outcome, Standby, tell};
 use crate::snapshots;
 use crate::workload::{EnvEntry, MEMORY_BYTES_DEFAULT, MemoryBytes, Preopen, Text, Workload, size};
 
@@ -99,7 +99,9 @@ impl Run {
             preopens,
             memory,
         };
-        let booted = microvm::boot(&workload, Standby::new()?, snapshots::find(&cache, &program))?;
+        let cached =
+            Cached { image: snapshots::image(&cache), snapshot: snapshots::find(&cache, &program) };
+        let booted = microvm::boot(&workload, Standby::new()?, cached)?;
         if let Some(made) = booted.made() {
             snapshots::keep(&cache, &program, made);
         }

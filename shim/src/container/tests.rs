@@ -25,6 +25,7 @@ pub(crate) async fn launched(script: &str) -> Result<(Container, Child), LaunchE
         workload: serde_json::from_value(workload).unwrap(),
         program: tempfile::tempfile().unwrap(),
         snapshot: tempfile::tempfile().unwrap(),
+        image: tempfile::tempfile().unwrap(),
         stdio: task_stdio,
     };
     let vmm = idle.run(work).await?;

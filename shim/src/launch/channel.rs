@@ -30,7 +30,7 @@ use super::confine::Confinement;
 use crate::workload::Workload;
 
 /// Descriptors of one message: see [`Handed`].
-const DESCRIPTORS: usize = 5;
+const DESCRIPTORS: usize = 6;
 
 /// Longest order that is read: arguments and environment have at most 4 MiB, and JSON may take six
 /// bytes for one.
@@ -87,6 +87,8 @@ pub(crate) struct Handed {
     pub(crate) program: OwnedFd,
     /// Its snapshot; or an empty file into which the VMM process writes the one that it makes.
     pub(crate) snapshot: OwnedFd,
+    /// The guest image to be mapped; an empty file where the process loads its own.
+    pub(crate) image: OwnedFd,
     /// The standard streams.
     pub(crate) stdio: [OwnedFd; 3],
 }
@@ -172,8 +174,8 @@ impl Orders {
         let descriptors: [OwnedFd; DESCRIPTORS] = std::mem::take(&mut self.descriptors)
             .try_into()
             .map_err(|_| io::Error::other("the order lacks descriptors"))?;
-        let [program, snapshot, stdin, stdout, stderr] = descriptors;
-        Ok(Handed { program, snapshot, stdio: [stdin, stdout, stderr] })
+        let [program, snapshot, image, stdin, stdout, stderr] = descriptors;
+        Ok(Handed { program, snapshot, image, stdio: [stdin, stdout, stderr] })
     }
 
     /// Says how it went.
@@ -208,7 +210,7 @@ impl Handed {
     /// The descriptors in the order in which they are sent.
     pub(crate) fn borrowed(&self) -> [BorrowedFd<'_>; DESCRIPTORS] {
         let [stdin, stdout, stderr] = &self.stdio;
-        [&self.program, &self.snapshot, stdin, stdout, stderr].map(AsFd::as_fd)
+        [&self.program, &self.snapshot, &self.image, stdin, stdout, stderr].map(AsFd::as_fd)
     }
 }
 

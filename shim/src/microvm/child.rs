@@ -1,6 +1,6 @@
 //! The VMM process of a task: [`child_main`].
 //!
-//! Rule: until it has its work, the process holds a socket to the shim and what every micro-VM is made of
+//! Rule: until it has its work, the process holds a socket to the shim and a virtual machine without memory
 //! ([`Standby`]), has one thread and has opened nothing for the task. Whatever fails before the start is reported to the shim; what
 //! fails after it goes to the task's standard error. A shim that goes away before the start ends the
 //! process; after the start the socket is closed, and nothing of the shim is left in it.
@@ -16,7 +16,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Booted, RunError, STATUS_ERROR, Standby, boot, message};
+use super::{Booted, Cached, RunError, STATUS_ERROR, Standby, boot, message};
 use crate::cgroup::{self, CgroupError};
 use crate::error::line;
 use crate::launch::channel::{Order, Orders, Report};
@@ -142,7 +142,10 @@ fn prepare(
         true => None,
         false => Some(snapshot.try_clone().map_err(ChildError::Descriptors)?),
     };
-    let booted = boot(&workload, standby?, given)?;
+    let image = File::from(handed.image);
+    let has_image = image.metadata().map_err(ChildError::Descriptors)?.len() > 0;
+    let cached = Cached { image: has_image.then_some(image), snapshot: given };
+    let booted = boot(&workload, standby?, cached)?;
     if let (Some(made), true) = (booted.made(), is_wanted)
         && let Err(error) = made.write_to(&snapshot)
     {

@@ -136,3 +136,21 @@ fn every_flipped_bit_is_an_outcome() {
         drop(Image::parse(&flipped));
     }
 }
+
+#[test]
+fn an_image_from_its_file_is_the_one_that_was_written() {
+    let image = Image::parse(&good()).unwrap();
+    let file = tempfile::tempfile().unwrap();
+    image.write_to(&file).unwrap();
+    let again = Image::from_file(&good(), &file).unwrap();
+    assert_eq!((again.entry(), again.data()), (image.entry(), image.data()));
+    assert_eq!((again.text(), again.rodata()), (image.text(), image.rodata()));
+    for range in [image.text(), image.rodata()] {
+        let read = |image: &Image| {
+            let mut bytes = vec![0; to_usize(range.end - range.start)];
+            image.region().read(range.start - layout::IMAGE.start, &mut bytes).unwrap();
+            bytes
+        };
+        assert!(read(&again) == read(&image));
+    }
+}

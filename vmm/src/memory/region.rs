@@ -275,12 +275,14 @@ impl SharedRegion {
         Ok(Self(Arc::new(region)))
     }
 
-    /// Reads all of it in, and says whether all of it is mapped by large pages.
-    pub(crate) fn is_large(&self) -> bool {
-        let (at, len) = (self.0.start.as_ptr(), self.0.bytes);
+    /// Reads `[offset, offset + len)` in, and says whether all of it is mapped by large pages.
+    pub(crate) fn is_large(&self, offset: u64, len: u64) -> bool {
+        let Some(at) = usize::try_from(len).ok().and_then(|len| self.0.check(offset, len)) else {
+            return false;
+        };
         // SAFETY: reading pages in changes no content.
-        let _ = unsafe { mm::madvise(at.cast(), len, mm::Advice::LinuxPopulateRead) };
-        pagemap::is_large(self.0.host_address(), self.bytes()).unwrap_or(false)
+        let _ = unsafe { mm::madvise(at.cast(), to_usize(len), mm::Advice::LinuxPopulateRead) };
+        pagemap::is_large(self.0.host_address() + offset, len).unwrap_or(false)
     }
 
     /// Whether both are the same memory.

@@ -26,8 +26,12 @@ async fn served(orders: Vec<Order>, program: &[u8]) -> (Result<u8, ChildError>, 
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(program).unwrap();
     let stdio = [dup(stdin()).unwrap(), dup(stdout()).unwrap(), dup(stderr()).unwrap()];
-    let handed =
-        Handed { program: file.into(), snapshot: File::open("/dev/null").unwrap().into(), stdio };
+    let handed = Handed {
+        program: file.into(),
+        snapshot: File::open("/dev/null").unwrap().into(),
+        image: File::open("/dev/null").unwrap().into(),
+        stdio,
+    };
     for order in orders {
         let descriptors = handed.borrowed();
         let descriptors = if matches!(order, Order::Run(_)) { &descriptors[..] } else { &[] };
