@@ -30,7 +30,7 @@ pub mod boot_flags {
 pub struct BootHeader {
     /// TSC ticks per millisecond; 0 if the TSC is no clock here and each reading must ask the host.
     pub tsc_khz: u64,
-    /// Fresh entropy, never given twice.
+    /// Fresh entropy, never given twice. Zero for another call in the same instance, whose generators go on.
     pub seed: [u8; 32],
     /// [`boot_flags`].
     pub flags: u32,

@@ -66,8 +66,8 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
                 drop(idle);
                 Ok(took)
             },
-            &mut || again(&mut resets, |idle, host| small.reset(idle, host)),
-            &mut || again(&mut calls, |idle, _| function.call(idle)),
+            &mut || again(&mut resets, |idle, host| Ok((small.reset(idle, host)?, None))),
+            &mut || again(&mut calls, |idle, host| Ok((function.call(idle)?, Some(host)))),
             &mut || {
                 let start = Instant::now();
                 small.boot_and_run()?;
@@ -93,12 +93,15 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Microseconds of another run of the same micro-VM.
-fn again(idle: &mut Option<Idle>, run: impl FnOnce(Idle, Host) -> Result<Idle>) -> Result<f64> {
+/// Microseconds of another run of the same micro-VM. A host that is not used is given back, to be dropped later.
+fn again(
+    idle: &mut Option<Idle>,
+    run: impl FnOnce(Idle, Host) -> Result<(Idle, Option<Host>)>,
+) -> Result<f64> {
     let host = silent_host()?;
     let before = idle.take().context("the run before failed")?;
     let start = Instant::now();
-    let after = run(before, host)?;
+    let (after, _unused) = run(before, host)?;
     let took = us(start);
     *idle = Some(after);
     Ok(took)

@@ -6,7 +6,7 @@
 //! ready, or what is wrong, and waits for the start.
 //!
 //! It inherits its socket as standard input and nothing else: its standard streams and the compiled
-//! program are handed over ([`channel`]). It is not tied to the life of the shim once it runs: a shim
+//! program are handed over (`channel`). It is not tied to the life of the shim once it runs: a shim
 //! that dies leaves its tasks to the `delete` action, which kills by control group. Before that it ends
 //! with its socket.
 

@@ -2,7 +2,7 @@
 //!
 //! Rule: a process runs one micro-VM and then ends with its status, so that signals, waiting and
 //! resource limits are the kernel's business. `hyperlight run` does it in its own process; the shim
-//! starts a VMM process per task, which is [`child`].
+//! starts a VMM process per task, which is [`child_main`].
 //!
 //! | Status | Means |
 //! |---|---|

@@ -27,12 +27,26 @@ pub struct BootParams {
 ///
 /// [`Error::Entropy`], [`Error::BootInfoSize`].
 pub(crate) fn boot_info(params: &BootParams, host: &Host, tsc_khz: u64) -> Result<Vec<u8>, Error> {
-    let header = BootHeader {
-        flags: host.terminal_flags(),
-        tsc_khz,
-        seed: seed()?,
-        ..BootHeader::default()
-    };
+    with_seed(params, host, tsc_khz, seed()?)
+}
+
+/// The boot information for another call in the same instance.
+///
+/// # Errors
+///
+/// [`Error::BootInfoSize`].
+pub(crate) fn call_info(params: &BootParams, host: &Host, tsc_khz: u64) -> Result<Vec<u8>, Error> {
+    with_seed(params, host, tsc_khz, [0; 32])
+}
+
+fn with_seed(
+    params: &BootParams,
+    host: &Host,
+    tsc_khz: u64,
+    seed: [u8; 32],
+) -> Result<Vec<u8>, Error> {
+    let flags = host.terminal_flags();
+    let header = BootHeader { flags, tsc_khz, seed, ..BootHeader::default() };
     let info = BootInfo {
         header,
         program_name: &params.program_name,

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use abi::{Errno, Frame, Nr, Readiness, Request, layout};
 
-use crate::boot::boot_info;
+use crate::boot::{boot_info, call_info};
 use crate::exit::printable_line;
 use crate::host::Host;
 use crate::kvm::VmExit;
@@ -305,14 +305,14 @@ impl Idle {
     ///
     /// # Errors
     ///
-    /// [`Error::Ended`] if the run did not end by a status; [`Error::Entropy`], [`Error::BootInfoSize`].
+    /// [`Error::Ended`] if the run did not end by a status; [`Error::BootInfoSize`].
     pub fn call(self, params: &BootParams) -> Result<MicroVm, Error> {
         let start = Instant::now();
         let Self { vm: MicroVm { machine, host, .. }, has_status } = self;
         if !has_status {
             return Err(Error::Ended);
         }
-        let boot_info = boot_info(params, &host, machine.vcpu.tsc_khz())?;
+        let boot_info = call_info(params, &host, machine.vcpu.tsc_khz())?;
         let vm = MicroVm::new(machine, host, boot_info, start);
         Ok(MicroVm { awaits_boot_info: true, ..vm })
     }

@@ -125,7 +125,10 @@ impl Process {
         self.terminals = boot.header.flags;
         self.ahead = ReadAhead::default();
         self.clock.restart(boot.header.tsc_khz);
-        self.random = Random::new(boot.header.seed);
+        // Without another seed the generators go on.
+        if boot.header.seed != [0; 32] {
+            self.random = Random::new(boot.header.seed);
+        }
     }
 
     /// The way to the host.

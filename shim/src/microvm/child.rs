@@ -47,7 +47,7 @@ enum ChildError {
 }
 
 /// The VMM process of a task. Its standard input is the socket over which the shim talks to it
-/// ([`crate::launch::channel`]).
+/// (`launch/channel.rs`).
 ///
 /// It goes where the shim sends it, takes a workload and its standard streams, boots the micro-VM,
 /// reports, waits for the start, runs the program and returns the status to exit with. Signals keep
