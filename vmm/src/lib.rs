@@ -14,9 +14,11 @@
 //!
 //! # Data flow
 //!
-//! [`MicroVm::boot`] maps memory, builds tables and places the boot information; [`MicroVm::run`] enters
-//! the guest. A host call leaves it: the frame and its data are copied out once, decoded into an
-//! [`abi::Request`], and answered by the machine itself (exit, abort, log, map) or by the host.
+//! [`MicroVm::boot`] maps memory and builds tables; the guest loads its program first. [`MicroVm::start`] goes on
+//! from a [`Snapshot`] of a guest that has done that, in a [`Shell`] that may have been made ahead.
+//! [`MicroVm::run`] enters the guest. A host call leaves it: the frame and its data are copied out once, decoded into an
+//! [`abi::Request`], and answered by the machine itself (exit, abort, log, map, how it starts) or by the host.
+//! What is left of a run is [`Idle`]: it can be reset to the snapshot, or called again.
 //! [`Kick`] ends a run from another thread.
 //!
 //! ```no_run
