@@ -14,8 +14,8 @@ use crate::memory::{Gpa, GuestMemory, RAM_OFFSET, Slot};
 
 /// Slot that only [`Vm::change_slots`] uses.
 const SPARE_SLOT: u32 = 0;
-/// First slot of what the guest may write: it is given in pieces, each as large as those before it together,
-/// 18 at most. KVM waits for a grace period of the kernel at each change of the slots, so there are few.
+/// First slot of what the guest may write: it is given in pieces, each fifteen times as large as those before it
+/// together, 5 at most. KVM waits for a grace period of the kernel at each change of the slots, so there are few.
 const OWN_SLOT: u32 = 1;
 /// First slot of what is shared.
 const SHARED_SLOT: u32 = 28;
@@ -83,7 +83,7 @@ impl Vm {
         if start >= needed {
             return Ok(());
         }
-        let end = (needed + SPARE_BYTES).max(2 * start).min(own.bytes());
+        let end = (needed + SPARE_BYTES).max(16 * start).min(own.bytes());
         self.set_slot(OWN_SLOT + self.own_slots, 0, own.gpa().0 + start, start..end, own)?;
         self.own_slots += 1;
         self.own_bytes = end;
