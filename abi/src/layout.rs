@@ -41,7 +41,7 @@ pub const PAGE: u64 = 4096;
 /// Bytes of a large page (a page-directory entry with PS set; SDM vol. 3, 4.5).
 pub const LARGE_PAGE: u64 = 2 << 20;
 
-/// The private slot: everything small that a micro-VM writes. One large page.
+/// The private pages: everything small that a micro-VM writes. One large page.
 pub const PRIVATE: Range<u64> = 0x20_0000..0x40_0000;
 /// GDT at the start of the page, TSS at [`TSS`].
 pub const GDT: u64 = 0x20_0000;
@@ -80,8 +80,8 @@ pub const IMAGE_RODATA: Range<u64> = 0x80_0000..0xc0_0000;
 pub const IMAGE: Range<u64> = IMAGE_TEXT.start..IMAGE_RODATA.end;
 /// The program slot: the compiled program, at most 4 GiB.
 pub const PROGRAM: Range<u64> = 0x1_0000_0000..0x2_0000_0000;
-/// First guest-physical address of RAM, whose size is the micro-VM's memory limit. The frames of the private
-/// slot lie before it, so that both are one memory slot of KVM.
+/// First guest-physical address of RAM, whose size is the micro-VM's memory limit. The frames of the
+/// private pages lie before it, so that both are one memory slot of KVM.
 pub const RAM_START: u64 = 0x10_0000_0000;
 /// Largest memory of a micro-VM in bytes: with [`RAM_START`] it stays within 39 physical address bits.
 pub const RAM_BYTES_MAX: u64 = 256 << 30;

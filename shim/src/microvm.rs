@@ -169,17 +169,22 @@ pub fn boot(workload: &Workload, standby: Standby, cached: Cached) -> Result<Boo
         }
     });
     let (snapshot, made) = match kept {
-        Some(snapshot) => (snapshot, None),
-        None => match snapshots::make(&image, &program)? {
-            Ok(snapshot) => (snapshot.clone(), Some(snapshot)),
-            Err(exit) => return Ok(Booted { start: Start::Ended(exit), made: None }),
+        Some(snapshot) => (Some(snapshot), None),
+        None => match snapshots::make(&image, &program) {
+            Ok(Ok(snapshot)) => (Some(snapshot.clone()), Some(snapshot)),
+            Ok(Err(exit)) => return Ok(Booted { start: Start::Ended(exit), made: None }),
+            Err(error) => {
+                log::warn!("start without a snapshot: {}", line(&error));
+                (None, None)
+            }
         },
     };
-    let vm = if snapshot.fits(&config) {
-        MicroVm::start(standby.0, &image, &program, &snapshot, &config, &params, host)?
-    } else {
+    let vm = match snapshot.filter(|snapshot| snapshot.fits(&config)) {
+        Some(snapshot) => {
+            MicroVm::start(standby.0, &image, &program, &snapshot, &config, &params, host)?
+        }
         // It may do with less when it is loaded in less; if not, the guest says what it lacks.
-        MicroVm::boot(&config, &image, &program, &params, host)?
+        None => MicroVm::boot(&config, &image, &program, &params, host)?,
     };
     Ok(Booted { start: Start::Ready(vm), made })
 }

@@ -1,7 +1,8 @@
 //! Snapshots of loaded programs: found in the node's cache, or made and put there.
 //!
-//! The guest image is there too, so that all processes share its memory. Rule: a snapshot saves time and nothing else. Whatever is wrong with one, with making or with keeping
-//! one is told once and the program starts without it.
+//! The guest image is there too, so that all processes share its memory. Rule: a snapshot saves time and
+//! nothing else. Whatever is wrong with one, with making or with keeping one is told once and the program
+//! starts without it.
 
 use std::fs::File;
 use std::io;
@@ -57,26 +58,24 @@ pub fn image(cache: &AotCache) -> Option<File> {
 
 /// Puts a snapshot into the cache, for the next start.
 pub fn keep(cache: &AotCache, program: &CompiledProgram, snapshot: &Snapshot) {
-    // Where the program could not be kept, that was told, and the next start makes both anew.
-    if matches!(program.origin, Origin::Uncached { .. }) {
-        return;
-    }
-    let Ok(identity) = identity() else { return };
-    let write = |file: &File| snapshot.write_to(file);
-    if let Err(error) = cache.store_snapshot(program, &identity, write) {
-        log::warn!("each start loads the program anew: {}", line(&error));
-    }
+    store(cache, program, |file| snapshot.write_to(file));
 }
 
 /// Puts the snapshot that a VMM process wrote into `made` into the cache. It is copied as it is: whoever
 /// starts from it looks at it as at anything that a guest wrote. Nothing is done if the process wrote none.
 pub fn keep_file(cache: &AotCache, program: &CompiledProgram, made: &File) {
-    let is_empty = made.metadata().is_ok_and(|it| it.len() == 0);
-    if is_empty || matches!(program.origin, Origin::Uncached { .. }) {
+    if made.metadata().is_ok_and(|it| it.len() > 0) {
+        store(cache, program, |file| copy(made, file));
+    }
+}
+
+fn store(cache: &AotCache, program: &CompiledProgram, write: impl FnOnce(&File) -> io::Result<()>) {
+    // Where the program could not be kept, that was told, and the next start makes both anew.
+    if matches!(program.origin, Origin::Uncached { .. }) {
         return;
     }
     let Ok(identity) = identity() else { return };
-    if let Err(error) = cache.store_snapshot(program, &identity, |file| copy(made, file)) {
+    if let Err(error) = cache.store_snapshot(program, &identity, write) {
         log::warn!("each start loads the program anew: {}", line(&error));
     }
 }

@@ -37,11 +37,11 @@ const STUB_BYTES: usize = to_usize(layout::STUB_BYTES);
 /// Offset of the I/O permission bitmap in the TSS: right behind the fixed part (SDM vol. 3, 9.7).
 const IO_BITMAP: u64 = 0x68;
 
-/// Writes the descriptor tables, the TSS and the stubs into the private slot.
+/// Writes the descriptor tables, the TSS and the stubs into the private pages.
 ///
 /// # Errors
 ///
-/// [`Error::OutsideMemory`] if the slot is not there.
+/// [`Error::OutsideMemory`] if the pages are not there.
 pub(crate) fn write(memory: &mut GuestMemory, task_type: u8) -> Result<(), Error> {
     memory.write_obj(private(layout::GDT), &gdt(task_type))?;
     memory.write_obj(private(layout::TSS), &tss())?;

@@ -170,7 +170,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel does not tell which pages were written.
-    #[error("read /proc/self/pagemap")]
+    #[error("read /proc/self/pagemap: mount proc at /proc")]
     Pagemap(#[source] io::Error),
     /// The file of a snapshot could not be made.
     #[error("write a snapshot")]

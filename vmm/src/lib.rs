@@ -69,6 +69,7 @@ pub use image::{Image, ImageError};
 pub use kick::Kick;
 pub use kvm::machine_identity;
 pub use microvm::{Idle, MicroVm};
+pub use paging::LoadError;
 pub use program::{PROGRAM_BYTES_MAX, Program};
 pub use shell::Shell;
 pub use snapshot::{Made, Snapshot, SnapshotError};

@@ -46,7 +46,8 @@ use crate::memory::{Gpa, GuestMemory};
 
 pub(crate) use entry::Protection;
 use entry::{ADDRESS, ENTRIES, LARGE, Level, TABLE, flags_of};
-pub(crate) use load::{LoadError, TableEntries};
+pub use load::LoadError;
+pub(crate) use load::TableEntries;
 use need::Need;
 
 /// Answer of [`AddressSpace::map`].

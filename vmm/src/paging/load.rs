@@ -19,7 +19,8 @@ pub(crate) type TableEntries = [u64; ENTRIES];
 
 /// Why page tables were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum LoadError {
+#[non_exhaustive]
+pub enum LoadError {
     /// A table is not in RAM.
     #[error("page table at {0:#x}: not in the memory of the snapshot")]
     Outside(u64),

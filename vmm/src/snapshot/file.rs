@@ -4,7 +4,7 @@
 //! 0              Header, 256 bytes
 //! 256            runs of pages with content: first page and count, u32 each
 //!                runs of usual pages: the same
-//! 2 MiB          the private slot, 2 MiB
+//! 2 MiB          the private pages, 2 MiB
 //! 4 MiB          RAM, as many bytes as the header says; pages without content are holes
 //! ```
 //!
@@ -63,14 +63,8 @@ pub enum SnapshotError {
         pages: u32,
     },
     /// Its page tables are none that the host writes.
-    #[error("snapshot with unsound page tables: {0}")]
-    Tables(String),
-}
-
-impl From<LoadError> for SnapshotError {
-    fn from(error: LoadError) -> Self {
-        Self::Tables(error.to_string())
-    }
+    #[error("snapshot with unsound page tables")]
+    Tables(#[from] LoadError),
 }
 
 /// What the file begins with.

@@ -49,7 +49,7 @@ struct Content {
     readiness: Readiness,
     task_type: u8,
     ram_bytes: u64,
-    /// Pages with content, by number; page 0 is the first of the private slot, RAM follows it.
+    /// Pages with content, by number; page 0 is the first of the private pages, RAM follows it.
     content: Vec<Range<u64>>,
     /// Pages that a rehearsal wrote, outside dense large pages.
     usual: Vec<Range<u64>>,
@@ -77,7 +77,7 @@ impl Snapshot {
         self.0.ram_bytes
     }
 
-    /// Bytes of the private slot and of that RAM.
+    /// Bytes of the private pages and of that RAM.
     pub(crate) fn bytes(&self) -> u64 {
         RAM_OFFSET + self.0.ram_bytes
     }
@@ -205,8 +205,8 @@ const fn bytes_of(pages: &Range<u64>) -> (u64, u64) {
     (pages.start * layout::PAGE, (pages.end - pages.start) * layout::PAGE)
 }
 
-/// The dense large pages of `content`, and what is between them, of `pages` pages; RAM only: the private slot
-/// is written by every run in few pages.
+/// The dense large pages of `content`, and what is between them, of `pages` pages; RAM only: the private pages
+/// are written by every run in few pages.
 fn split(content: &[Range<u64>], pages: u64) -> (Vec<Range<u64>>, Vec<Range<u64>>) {
     let (mut dense, mut sparse): (Vec<Range<u64>>, Vec<Range<u64>>) = (Vec::new(), Vec::new());
     for start in (0..pages).step_by(to_usize(LARGE_PAGES)) {
