@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use containerd_client::types::Descriptor;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use tokio::sync::watch;
 
 use crate::aot::{Wasm, WasmError};
 use crate::bundle::Bundle;
@@ -83,7 +84,8 @@ pub enum ArtifactError {
     Wasm(#[from] WasmError),
 }
 
-/// Finds the wasm of container `id`.
+/// Finds the wasm of container `id`: in its image, or in its root file system once `is_mounted` says
+/// that it is there.
 ///
 /// # Errors
 ///
@@ -92,6 +94,7 @@ pub async fn find(
     containerd: &Containerd,
     id: &str,
     bundle: &Bundle,
+    mut is_mounted: watch::Receiver<bool>,
 ) -> Result<Wasm, ArtifactError> {
     let image = match containerd.image_of_container(id).await? {
         name if name.is_empty() => bundle.image_name.clone().unwrap_or_default(),
@@ -108,6 +111,8 @@ pub async fn find(
         }
     }
     let argument = bundle.program();
+    // Without a root file system there is nothing in it; whoever mounts it says why there is none.
+    let _ = is_mounted.wait_for(|mounted| *mounted).await;
     match wasm_in_rootfs(&bundle.rootfs, &bundle.cwd.join(argument))? {
         Ok(file) => Ok(Wasm::from_file(file_name(argument), file)?),
         Err(file) => Err(ArtifactError::NoWasm {

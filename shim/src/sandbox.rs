@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::process::Child;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::aot::{AotCache, CompiledProgram, Wasm};
 use crate::artifact;
@@ -215,9 +215,10 @@ impl Sandbox {
             Ok::<_, Error>((bundle, stdio::open(&request.stdio)?))
         })?;
         let mut idle = timed(&mut steps.spawn, || self.idle())?;
+        let (mounted, is_mounted) = watch::channel(false);
         let (placed, found) = tokio::join!(
-            place::make(request, &bundle, namespace, &mut idle),
-            self.program(&request.id, &bundle, &mut steps.find, &mut steps.program),
+            place::make(request, &bundle, namespace, &mut idle, mounted),
+            self.program(&request.id, &bundle, is_mounted, &mut steps.find, &mut steps.program),
         );
         // The place is given back after the process has ended, which is in it.
         let (place, ready) = match placed {
@@ -270,10 +271,11 @@ impl Sandbox {
         &self,
         id: &str,
         bundle: &Bundle,
+        is_mounted: watch::Receiver<bool>,
         find: &mut Duration,
         program: &mut Duration,
     ) -> Result<(CompiledProgram, Given, String), Error> {
-        let wasm = timed_async(find, self.wasm(id, bundle)).await?;
+        let wasm = timed_async(find, self.wasm(id, bundle, is_mounted)).await?;
         let cache = self.environment.cache.clone();
         let name = wasm.name().to_owned();
         let compile = tokio::task::spawn_blocking(move || {
@@ -289,14 +291,19 @@ impl Sandbox {
         }
     }
 
-    async fn wasm(&self, id: &str, bundle: &Bundle) -> Result<Wasm, Error> {
+    async fn wasm(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        is_mounted: watch::Receiver<bool>,
+    ) -> Result<Wasm, Error> {
         let Environment { containerd, namespace, .. } = &*self.environment;
         let containerd = Containerd::connect(containerd, namespace).await?;
         let containerd = match content_dir(&bundle.dir) {
             Some(dir) => containerd.with_content_dir(dir),
             None => containerd,
         };
-        Ok(artifact::find(&containerd, id, bundle).await?)
+        Ok(artifact::find(&containerd, id, bundle, is_mounted).await?)
     }
 
     /// Makes a task of a launched container: it is listed, watched, and announced.

@@ -1,12 +1,13 @@
 //! What the VMM process of a task lives in: its root file system and its control group.
 //!
-//! Rule: made on a thread of its own, beside the search for the program. What has been made is given
-//! back when it is dropped; with a process in it that must be after the end of the process.
+//! Rule: made on a thread of its own, beside the search for the program, which looks into the root
+//! file system only once it is told that it is mounted. What has been made is given back when it is
+//! dropped; with a process in it that must be after the end of the process.
 
 use std::io;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::CreateTask;
 use super::steps::timed;
@@ -32,7 +33,7 @@ pub(super) struct Place {
 }
 
 /// Makes the place for `idle`, and has it go there; whether it could is told by its answer to
-/// [`Idle::run`].
+/// [`Idle::run`]. `mounted` becomes true with the root file system, and is dropped if there is none.
 ///
 /// # Errors
 ///
@@ -42,10 +43,11 @@ pub(super) async fn make(
     bundle: &Bundle,
     namespace: &str,
     idle: &mut Idle,
+    mounted: watch::Sender<bool>,
 ) -> Result<Place, Error> {
     let lost =
         |source| Error::Rootfs(RootfsError::MountPoint { path: bundle.rootfs.clone(), source });
-    let (mounted, is_mounted) = oneshot::channel();
+    let mut is_mounted = mounted.subscribe();
     let (send, receive) = oneshot::channel();
     let (request, namespace, pid) = (request.clone(), namespace.to_owned(), idle.pid());
     let of_thread = bundle.clone();
@@ -54,12 +56,12 @@ pub(super) async fn make(
         .name("place".to_owned())
         .spawn(move || {
             // If nobody waits any more, dropping what was made gives it back.
-            let _ = send.send(make_here(&request, &of_thread, &namespace, pid, mounted));
+            let _ = send.send(make_here(&request, &of_thread, &namespace, pid, &mounted));
         })
         .map_err(lost)?;
     // The process copies the mounts it finds: the root file system has to be among them. If there is
     // none, the thread says why.
-    let confined = match is_mounted.await {
+    let confined = match is_mounted.wait_for(|mounted| *mounted).await.map(drop) {
         Ok(()) => idle.confine(confinement(bundle)).await,
         Err(_) => Ok(()),
     };
@@ -75,12 +77,12 @@ fn make_here(
     bundle: &Bundle,
     namespace: &str,
     pid: u32,
-    mounted: oneshot::Sender<()>,
+    mounted: &watch::Sender<bool>,
 ) -> Result<Place, Error> {
     let (mut rootfs_took, mut cgroup_took) = (Duration::ZERO, Duration::ZERO);
     let rootfs = timed(&mut rootfs_took, || Rootfs::mount(bundle.rootfs.clone(), &request.rootfs))?;
     // If nobody listens, nobody needs to know.
-    let _ = mounted.send(());
+    let _ = mounted.send(true);
     let cgroup = timed(&mut cgroup_took, || {
         let cgroup = Hierarchies::of_this_host()?.cgroup(&bundle.cgroup_path, namespace);
         cgroup.create(bundle.resources.as_ref())?;
