@@ -2,7 +2,7 @@
 //! [`Request::Ready`](crate::Request::Ready).
 //!
 //! A fixed [`BootHeader`] followed by records of `u32` length + bytes: the program's name, the working
-//! directory, the function to invoke, then arguments, environment entries (`KEY=VALUE`) and preopened
+//! directory, the function to invoke, an HTTP request, then arguments, environment entries (`KEY=VALUE`) and preopened
 //! directories (handle, whether writable, guest path), as many of each as the header counts. The host
 //! encodes, the guest decodes; the guest trusts the host, but decoding is total all the same.
 
@@ -20,6 +20,8 @@ pub mod boot_flags {
     pub const STDOUT_IS_TERMINAL: u32 = 2;
     /// Standard error is a terminal.
     pub const STDERR_IS_TERMINAL: u32 = 4;
+    /// A further call wants a new instance in place of the one that is there.
+    pub const NEW_INSTANCE: u32 = 8;
 }
 
 /// The fixed part.
@@ -78,6 +80,9 @@ pub struct BootInfo<'a> {
     /// arguments are `args` from argument 1 on, or a call in WAVE (`add(1, 2)`) of a component's; empty
     /// for the entry point.
     pub invoke: &'a [u8],
+    /// The request to be given to the component's `wasi:http/incoming-handler`, a
+    /// [`crate::http::IncomingRequest`]; empty for another entry point.
+    pub request: &'a [u8],
     /// Arguments, argument 0 first.
     pub args: Vec<&'a [u8]>,
     /// Environment, each `KEY=VALUE`.
@@ -105,6 +110,7 @@ impl<'a> BootInfo<'a> {
         record(self.program_name);
         record(self.cwd);
         record(self.invoke);
+        record(self.request);
         self.args.iter().chain(&self.env).for_each(|bytes| record(bytes));
         for preopen in &self.preopens {
             record(&preopen.handle.0.to_le_bytes());
@@ -131,6 +137,7 @@ impl<'a> BootInfo<'a> {
         let program_name = record()?;
         let cwd = record()?;
         let invoke = record()?;
+        let request = record()?;
         let args = (0..header.args).map(|_| record()).collect::<Option<_>>()?;
         let env = (0..header.env).map(|_| record()).collect::<Option<_>>()?;
         let preopens = (0..header.preopens)
@@ -140,7 +147,7 @@ impl<'a> BootInfo<'a> {
                 Some(Preopen { handle, writable, guest_path: record()? })
             })
             .collect::<Option<_>>()?;
-        Some(Self { header, program_name, cwd, invoke, args, env, preopens })
+        Some(Self { header, program_name, cwd, invoke, request, args, env, preopens })
     }
 }
 
@@ -156,13 +163,14 @@ mod tests {
                 args: 2,
                 env: 1,
                 preopens: 1,
-                boot_bytes: 141,
+                boot_bytes: 152,
                 seed: [7; 32],
                 ..BootHeader::default()
             },
             program_name: b"hello.wasm",
             cwd: b"/srv",
             invoke: b"add(1, 2)",
+            request: b"request",
             args: vec![b"hello", b""],
             env: vec![b"K=V"],
             preopens: vec![Preopen { handle: Handle(3), writable: true, guest_path: b"/data" }],

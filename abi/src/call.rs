@@ -8,6 +8,9 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::layout;
+#[expect(unused_imports, reason = "for the documentation")]
+use crate::socket::DatagramHeader;
+use crate::socket::{Direction, Family, SocketAddress, SocketKind, SocketOption};
 
 /// One host call, at the start of the call window: one cache line, fixed layout.
 #[derive(
@@ -155,6 +158,42 @@ call_numbers! {
     SymlinkAt = 0x37,
     /// See [`Request::ReadLinkAt`].
     ReadLinkAt = 0x38,
+    /// See [`Request::Socket`].
+    Socket = 0x40,
+    /// See [`Request::Bind`].
+    Bind = 0x41,
+    /// See [`Request::Listen`].
+    Listen = 0x42,
+    /// See [`Request::Accept`].
+    Accept = 0x43,
+    /// See [`Request::Connect`].
+    Connect = 0x44,
+    /// See [`Request::Send`].
+    Send = 0x45,
+    /// See [`Request::Receive`].
+    Receive = 0x46,
+    /// See [`Request::Shutdown`].
+    Shutdown = 0x47,
+    /// See [`Request::Address`].
+    Address = 0x48,
+    /// See [`Request::GetOption`].
+    GetOption = 0x49,
+    /// See [`Request::SetOption`].
+    SetOption = 0x4a,
+    /// See [`Request::Resolve`].
+    Resolve = 0x4b,
+    /// See [`Request::Respond`].
+    Respond = 0x50,
+    /// See [`Request::Fetch`].
+    Fetch = 0x51,
+    /// See [`Request::Finish`].
+    Finish = 0x52,
+    /// See [`Request::Head`].
+    Head = 0x53,
+    /// See [`Request::Trailers`].
+    Trailers = 0x54,
+    /// See [`Request::Fail`].
+    Fail = 0x55,
 }
 
 /// Defines a small enum that crosses as an integer.
@@ -177,6 +216,8 @@ macro_rules! wire_enum {
         }
     };
 }
+
+pub(crate) use wire_enum;
 
 wire_enum! {
     /// Why the guest gave up. The message of [`Request::Abort`] says the rest.
@@ -580,6 +621,161 @@ pub enum Request<'a> {
         dir: Handle,
         /// Relative path.
         path: &'a [u8],
+    },
+    /// Makes a socket in the network of the task. Returns its handle. args: family, kind.
+    ///
+    /// [`crate::Errno::Access`] where no network was granted.
+    Socket {
+        /// Which addresses it has.
+        family: Family,
+        /// What it carries.
+        kind: SocketKind,
+    },
+    /// Gives a socket its own address. args: handle; data: a [`SocketAddress`].
+    Bind {
+        /// A socket.
+        handle: Handle,
+        /// Of the socket's family; port 0 for any that is free.
+        address: SocketAddress,
+    },
+    /// Has a stream socket take connections. args: handle, backlog.
+    Listen {
+        /// A socket of kind [`SocketKind::Stream`].
+        handle: Handle,
+        /// Connections that may wait to be accepted.
+        backlog: u32,
+    },
+    /// Takes a connection. Returns the handle of its socket; its peer's [`SocketAddress`] is in the data
+    /// area. args: handle.
+    Accept {
+        /// A socket that listens.
+        handle: Handle,
+    },
+    /// Connects a socket. Returns 1 if it goes on: the socket polls as writable at the end, and
+    /// [`SocketOption::Error`] tells how it went. args: handle; data: a [`SocketAddress`].
+    Connect {
+        /// A socket.
+        handle: Handle,
+        /// The peer; of no family, to end the connection of a datagram socket.
+        address: SocketAddress,
+    },
+    /// Sends datagrams. Returns how many were sent, 1 at least. args: handle; data: datagrams, each after
+    /// its [`DatagramHeader`].
+    Send {
+        /// A socket of kind [`SocketKind::Datagram`].
+        handle: Handle,
+        /// The datagrams, whole.
+        datagrams: &'a [u8],
+    },
+    /// Receives datagrams into the data area, each after its [`DatagramHeader`]. Returns the bytes filled.
+    /// args: handle, count.
+    Receive {
+        /// A socket of kind [`SocketKind::Datagram`].
+        handle: Handle,
+        /// Most datagrams, not 0; fewer are received than fit if need be.
+        count: u32,
+    },
+    /// Ends a connection, or one direction of it. args: handle, direction.
+    Shutdown {
+        /// A socket.
+        handle: Handle,
+        /// What ends.
+        direction: Direction,
+    },
+    /// Tells a [`SocketAddress`] of a socket. args: handle, peer (0 or 1).
+    Address {
+        /// A socket.
+        handle: Handle,
+        /// That of the peer, not its own.
+        peer: bool,
+    },
+    /// Tells an option of a socket. Returns it. args: handle, option.
+    GetOption {
+        /// A socket.
+        handle: Handle,
+        /// Which.
+        option: SocketOption,
+    },
+    /// Sets an option of a socket. args: handle, option, value.
+    SetOption {
+        /// A socket.
+        handle: Handle,
+        /// Which.
+        option: SocketOption,
+        /// In the option's unit; what is out of range is [`crate::Errno::Invalid`].
+        value: u64,
+    },
+    /// Looks a name up in the task's resolver. Returns a handle that is read, polled and closed as a stream is: it
+    /// gives a [`SocketAddress`] with port 0 for each address, and then ends; a lookup that failed
+    /// refuses to be read ([`crate::Errno::NameNotFound`], [`crate::Errno::NameTryAgain`],
+    /// [`crate::Errno::NameFailure`]). data: the name, UTF-8, at most [`crate::NAME_BYTES_MAX`] bytes.
+    ///
+    /// An address in text is an address of itself.
+    Resolve {
+        /// A host name.
+        name: &'a [u8],
+    },
+    /// Answers an incoming exchange. args: exchange, bytes of the head, finished (0 or 1); data: a
+    /// [`crate::http::ResponseHead`], then the beginning of the body.
+    Respond {
+        /// An incoming exchange that has not been answered.
+        exchange: Handle,
+        /// That was the whole body, and there are no trailers.
+        finished: bool,
+        /// The head, encoded.
+        head: &'a [u8],
+        /// The beginning of the body.
+        body: &'a [u8],
+    },
+    /// Begins an outgoing exchange. Returns its handle; whatever is wrong with it is told by
+    /// [`Head`](Self::Head). args: bytes of the head, finished (0 or 1), connect_ns, first_byte_ns, between_bytes_ns;
+    /// data: a [`crate::http::RequestHead`], then the beginning of the body.
+    Fetch {
+        /// That was the whole body, and there are no trailers.
+        finished: bool,
+        /// Longest wait for the connection in nanoseconds; [`crate::FOREVER`] for the host's own limit.
+        connect_ns: u64,
+        /// Longest wait for the first byte of the response; as above.
+        first_byte_ns: u64,
+        /// Longest wait between two pieces of the response's body; as above.
+        between_bytes_ns: u64,
+        /// The head, encoded.
+        head: &'a [u8],
+        /// The beginning of the body.
+        body: &'a [u8],
+    },
+    /// Ends the body that the guest writes. args: exchange; data: trailers
+    /// ([`crate::http::encode_trailers`]).
+    ///
+    /// A body whose exchange is closed instead is cut off, and the other side sees that.
+    Finish {
+        /// An exchange whose body is not finished.
+        exchange: Handle,
+        /// The trailers, encoded.
+        trailers: &'a [u8],
+    },
+    /// Tells the response of an outgoing exchange: a [`crate::http::ResponseHead`] (returns 0), or a
+    /// [`crate::http::HttpError`] (returns 1), in the data area up to its end.
+    /// Before there is one the answer is [`crate::Errno::Again`]; the exchange polls as readable from then on.
+    /// args: exchange.
+    Head {
+        /// An outgoing exchange.
+        exchange: Handle,
+    },
+    /// Tells how the body ended that the guest reads: trailers (returns 0) or a [`crate::http::HttpError`]
+    /// (returns 1), as [`Head`](Self::Head) does. [`crate::Errno::Again`] before it has ended, or while some
+    /// of it was not read. args: exchange.
+    Trailers {
+        /// An exchange.
+        exchange: Handle,
+    },
+    /// Answers an incoming exchange with an error instead of a response. args: exchange; data: a
+    /// [`crate::http::HttpError`].
+    Fail {
+        /// An incoming exchange that has not been answered.
+        exchange: Handle,
+        /// The error, encoded.
+        error: &'a [u8],
     },
 }
 

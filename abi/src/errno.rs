@@ -105,6 +105,34 @@ errnos! {
     IllegalBytes = 32,
     /// The connection was reset.
     ConnectionReset = 33,
+    /// The address is in use.
+    AddressInUse = 34,
+    /// The address is none of this network's.
+    AddressNotAvailable = 35,
+    /// Nobody listens at the address.
+    ConnectionRefused = 36,
+    /// The connection was given up before it was accepted.
+    ConnectionAborted = 37,
+    /// The socket is not connected.
+    NotConnected = 38,
+    /// The socket is connected.
+    IsConnected = 39,
+    /// No way leads to the address.
+    Unreachable = 40,
+    /// The other side does not answer.
+    TimedOut = 41,
+    /// The datagram is too large.
+    MessageTooLarge = 42,
+    /// Addresses of this family are not supported.
+    AddressFamily = 43,
+    /// The connection is being made.
+    InProgress = 44,
+    /// The name has no address, or does not exist.
+    NameNotFound = 45,
+    /// The name could not be looked up now.
+    NameTryAgain = 46,
+    /// The name cannot be looked up.
+    NameFailure = 47,
 }
 
 #[cfg(test)]

@@ -35,7 +35,9 @@ pub mod boot;
 mod call;
 pub mod engine;
 mod errno;
+pub mod http;
 pub mod layout;
+mod socket;
 mod wire;
 
 pub use call::{
@@ -43,10 +45,13 @@ pub use call::{
     TimesMask, Violation,
 };
 pub use errno::Errno;
+pub use socket::{
+    DatagramHeader, Direction, Family, NAME_BYTES_MAX, SocketAddress, SocketKind, SocketOption,
+};
 pub use wire::{ClockSample, DirEntry, DirEntryHeader, FileKind, PollEntry, Stat, poll_events};
 
 /// Version of this contract. The host refuses a guest image that was built against another one.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// I/O port of the doorbell: `out DOORBELL_PORT, al` makes the host call that lies in the call window.
 ///

@@ -6,8 +6,9 @@
 
 use abi::layout::CALL_DATA_BYTES;
 use abi::{
-    AbortKind, Access, Advice, Frame, Handle, LogLevel, Nr, OpenFlags, PollEntry, Readiness,
-    Request, TimesMask, layout,
+    AbortKind, Access, Advice, Direction, Family, Frame, Handle, LogLevel, NAME_BYTES_MAX, Nr,
+    OpenFlags, PollEntry, Readiness, Request, SocketAddress, SocketKind, SocketOption, TimesMask,
+    layout,
 };
 use arbitrary::{Arbitrary, Result, Unstructured};
 use zerocopy::IntoBytes as _;
@@ -350,6 +351,21 @@ impl Call {
         (frame, payload)
     }
 
+    /// An address of this machine, where nobody listens.
+    fn address(&self) -> SocketAddress {
+        let family = if self.bits & 1 == 1 { Family::V4 } else { Family::V6 };
+        let mut ip = [0; 16];
+        match family {
+            Family::V4 => ip[..4].copy_from_slice(&[127, 0, 0, 1]),
+            Family::V6 => ip[15] = 1,
+        }
+        SocketAddress::new(family, ip, self.bits & 4)
+    }
+
+    fn option(&self) -> SocketOption {
+        SocketOption::from_wire(u64::from(self.bits % 8)).expect("there are eight")
+    }
+
     fn request<'a>(
         &'a self,
         open: &[Handle],
@@ -404,6 +420,37 @@ impl Call {
             Nr::LinkAt => Request::LinkAt { from_dir: dir, to_dir, follow, from: path, to: second },
             Nr::SymlinkAt => Request::SymlinkAt { dir, target: second, path },
             Nr::ReadLinkAt => Request::ReadLinkAt { dir, path },
+            Nr::Socket => Request::Socket {
+                family: if follow { Family::V4 } else { Family::V6 },
+                kind: if self.bits & 2 == 2 { SocketKind::Stream } else { SocketKind::Datagram },
+            },
+            Nr::Bind => Request::Bind { handle, address: self.address() },
+            Nr::Listen => Request::Listen { handle, backlog: u32::from(self.bits) },
+            Nr::Accept => Request::Accept { handle },
+            Nr::Connect => Request::Connect { handle, address: self.address() },
+            Nr::Send => Request::Send { handle, datagrams: data },
+            Nr::Receive => Request::Receive { handle, count: u32::from(self.bits) },
+            Nr::Shutdown => {
+                let direction = Direction::from_wire(u64::from(self.bits % 3)).expect("there are three");
+                Request::Shutdown { handle, direction }
+            }
+            Nr::Address => Request::Address { handle, peer: follow },
+            Nr::GetOption => Request::GetOption { handle, option: self.option() },
+            Nr::SetOption => Request::SetOption { handle, option: self.option(), value: offset },
+            Nr::Resolve => Request::Resolve { name: data.get(..NAME_BYTES_MAX).unwrap_or(data) },
+            Nr::Respond => Request::Respond { exchange: handle, finished: follow, head: path, body: data },
+            Nr::Fetch => Request::Fetch {
+                finished: follow,
+                connect_ns: WAIT_NS_MAX,
+                first_byte_ns: WAIT_NS_MAX,
+                between_bytes_ns: WAIT_NS_MAX,
+                head: path,
+                body: data,
+            },
+            Nr::Finish => Request::Finish { exchange: handle, trailers: path },
+            Nr::Head => Request::Head { exchange: handle },
+            Nr::Trailers => Request::Trailers { exchange: handle },
+            Nr::Fail => Request::Fail { exchange: handle, error: path },
         }
     }
 }

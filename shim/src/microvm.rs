@@ -196,6 +196,7 @@ fn boot_params(workload: &Workload) -> BootParams {
         program_name: workload.program_name.as_str().into(),
         cwd: bytes(workload.cwd.as_ref()),
         invoke: bytes(workload.invoke.as_ref()),
+        request: Vec::new(),
         args: workload.args.iter().map(|arg| arg.as_str().into()).collect(),
         env: workload.env.iter().map(|entry| entry.as_str().into()).collect(),
     }

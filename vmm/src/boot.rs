@@ -15,6 +15,8 @@ pub struct BootParams {
     pub cwd: Vec<u8>,
     /// What to call instead of the command's entry point, see [`BootInfo::invoke`]; empty for that.
     pub invoke: Vec<u8>,
+    /// The HTTP request to be handled, a [`abi::http::IncomingRequest`]; empty for another entry point.
+    pub request: Vec<u8>,
     /// Arguments, argument 0 first.
     pub args: Vec<Vec<u8>>,
     /// Environment, each `KEY=VALUE`.
@@ -52,6 +54,7 @@ fn with_seed(
         program_name: &params.program_name,
         cwd: &params.cwd,
         invoke: &params.invoke,
+        request: &params.request,
         args: params.args.iter().map(Vec::as_slice).collect(),
         env: params.env.iter().map(Vec::as_slice).collect(),
         preopens: host.preopens().collect(),

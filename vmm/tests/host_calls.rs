@@ -149,6 +149,7 @@ fn the_guest_is_told_what_it_was_given() {
         args: vec![b"app".to_vec(), b"--flag".to_vec()],
         env: vec![b"K=V".to_vec()],
         cwd: b"/data/below".to_vec(),
+        request: b"request".to_vec(),
         invoke: b"add(1, 2)".to_vec(),
     };
     let image = Image::parse(&guest.elf()).unwrap();

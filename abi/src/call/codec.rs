@@ -5,6 +5,8 @@ use super::{
     TimesMask, Violation,
 };
 use crate::layout;
+use crate::socket::{Direction, Family, NAME_BYTES_MAX, SocketAddress, SocketKind, SocketOption};
+use zerocopy::{FromBytes, IntoBytes};
 
 impl<'a> Request<'a> {
     /// Parses a frame that the guest wrote. `area` is the whole data area, already copied out.
@@ -35,6 +37,11 @@ impl<'a> Request<'a> {
             let (a, b) = data.split_at_checked(first).ok_or(bad)?;
             Ok((path(a)?, path(b)?))
         };
+        let head_and_body = |i: usize| {
+            let head = arg32(i)? as usize;
+            data.split_at_checked(head).ok_or(bad)
+        };
+        let option = |i: usize| SocketOption::from_wire(frame.args[i]).ok_or(bad);
         Ok(match nr {
             Nr::Exit => Self::Exit { status: arg32(0)?.cast_signed() },
             Nr::Abort => {
@@ -128,6 +135,46 @@ impl<'a> Request<'a> {
                 Self::SymlinkAt { dir: handle(0)?, target, path }
             }
             Nr::ReadLinkAt => Self::ReadLinkAt { dir: handle(0)?, path: path(data)? },
+            Nr::Socket => Self::Socket {
+                family: Family::from_wire(frame.args[0]).ok_or(bad)?,
+                kind: SocketKind::from_wire(frame.args[1]).ok_or(bad)?,
+            },
+            Nr::Bind => Self::Bind { handle: handle(0)?, address: address(data).ok_or(bad)? },
+            Nr::Listen => Self::Listen { handle: handle(0)?, backlog: arg32(1)? },
+            Nr::Accept => Self::Accept { handle: handle(0)? },
+            Nr::Connect => Self::Connect { handle: handle(0)?, address: address(data).ok_or(bad)? },
+            Nr::Send => Self::Send { handle: handle(0)?, datagrams: data },
+            Nr::Receive => Self::Receive { handle: handle(0)?, count: arg32(1)? },
+            Nr::Shutdown => Self::Shutdown {
+                handle: handle(0)?,
+                direction: Direction::from_wire(frame.args[1]).ok_or(bad)?,
+            },
+            Nr::Address => Self::Address { handle: handle(0)?, peer: flag(1)? },
+            Nr::GetOption => Self::GetOption { handle: handle(0)?, option: option(1)? },
+            Nr::SetOption => {
+                Self::SetOption { handle: handle(0)?, option: option(1)?, value: frame.args[2] }
+            }
+            Nr::Resolve if data.len() <= NAME_BYTES_MAX => Self::Resolve { name: data },
+            Nr::Resolve => return Err(bad),
+            Nr::Respond => {
+                let (head, body) = head_and_body(1)?;
+                Self::Respond { exchange: handle(0)?, finished: flag(2)?, head, body }
+            }
+            Nr::Fetch => {
+                let (head, body) = head_and_body(0)?;
+                Self::Fetch {
+                    finished: flag(1)?,
+                    connect_ns: frame.args[2],
+                    first_byte_ns: frame.args[3],
+                    between_bytes_ns: frame.args[4],
+                    head,
+                    body,
+                }
+            }
+            Nr::Finish => Self::Finish { exchange: handle(0)?, trailers: data },
+            Nr::Head => Self::Head { exchange: handle(0)? },
+            Nr::Trailers => Self::Trailers { exchange: handle(0)? },
+            Nr::Fail => Self::Fail { exchange: handle(0)?, error: data },
         })
     }
 
@@ -215,6 +262,58 @@ impl<'a> Request<'a> {
             Self::ReadLinkAt { dir, path } => {
                 (Nr::ReadLinkAt, [wire(dir), 0, 0, 0, 0, 0], path, &[])
             }
+            Self::Socket { family, kind } => {
+                (Nr::Socket, [family as u64, kind as u64, 0, 0, 0, 0], &[], &[])
+            }
+            Self::Bind { handle, ref address } => {
+                (Nr::Bind, [wire(handle), 0, 0, 0, 0, 0], address.as_bytes(), &[])
+            }
+            Self::Listen { handle, backlog } => {
+                (Nr::Listen, [wire(handle), u64::from(backlog), 0, 0, 0, 0], &[], &[])
+            }
+            Self::Accept { handle } => (Nr::Accept, [wire(handle), 0, 0, 0, 0, 0], &[], &[]),
+            Self::Connect { handle, ref address } => {
+                (Nr::Connect, [wire(handle), 0, 0, 0, 0, 0], address.as_bytes(), &[])
+            }
+            Self::Send { handle, datagrams } => {
+                (Nr::Send, [wire(handle), 0, 0, 0, 0, 0], datagrams, &[])
+            }
+            Self::Receive { handle, count } => {
+                (Nr::Receive, [wire(handle), u64::from(count), 0, 0, 0, 0], &[], &[])
+            }
+            Self::Shutdown { handle, direction } => {
+                (Nr::Shutdown, [wire(handle), direction as u64, 0, 0, 0, 0], &[], &[])
+            }
+            Self::Address { handle, peer } => {
+                (Nr::Address, [wire(handle), u64::from(peer), 0, 0, 0, 0], &[], &[])
+            }
+            Self::GetOption { handle, option } => {
+                (Nr::GetOption, [wire(handle), option as u64, 0, 0, 0, 0], &[], &[])
+            }
+            Self::SetOption { handle, option, value } => {
+                (Nr::SetOption, [wire(handle), option as u64, value, 0, 0, 0], &[], &[])
+            }
+            Self::Resolve { name } => (Nr::Resolve, [0; 6], name, &[]),
+            Self::Respond { exchange, finished, head, body } => {
+                let args = [wire(exchange), head.len() as u64, u64::from(finished), 0, 0, 0];
+                (Nr::Respond, args, head, body)
+            }
+            Self::Fetch { finished, connect_ns, first_byte_ns, between_bytes_ns, head, body } => {
+                let len = head.len() as u64;
+                let args =
+                    [len, u64::from(finished), connect_ns, first_byte_ns, between_bytes_ns, 0];
+                (Nr::Fetch, args, head, body)
+            }
+            Self::Finish { exchange, trailers } => {
+                (Nr::Finish, [wire(exchange), 0, 0, 0, 0, 0], trailers, &[])
+            }
+            Self::Head { exchange } => (Nr::Head, [wire(exchange), 0, 0, 0, 0, 0], &[], &[]),
+            Self::Trailers { exchange } => {
+                (Nr::Trailers, [wire(exchange), 0, 0, 0, 0, 0], &[], &[])
+            }
+            Self::Fail { exchange, error } => {
+                (Nr::Fail, [wire(exchange), 0, 0, 0, 0, 0], error, &[])
+            }
         };
         let len = first.len() + second.len();
         let target = area.get_mut(..len).ok_or(crate::Errno::TooBig)?;
@@ -229,4 +328,10 @@ impl<'a> Request<'a> {
 /// Whether `path` may be decoded: not empty, free of NUL, not too long.
 fn path_is_valid(path: &[u8]) -> bool {
     !path.is_empty() && path.len() <= layout::PATH_BYTES_MAX && !path.contains(&0)
+}
+
+/// The address that `data` is; `None` if it is of another size, or of a family that is none.
+fn address(data: &[u8]) -> Option<SocketAddress> {
+    let address = SocketAddress::read_from_bytes(data).ok()?;
+    (address.family == [0; 2] || address.family().is_some()).then_some(address)
 }

@@ -10,6 +10,7 @@ const PATH: &[u8] = b"a/b";
 /// One request of every kind, with distinct values in every field.
 fn samples() -> vec::Vec<Request<'static>> {
     let (dir, other) = (Handle(3), Handle(4));
+    let address = SocketAddress::new(Family::V4, [5; 16], 80);
     let mask = TimesMask::ATIME.with(TimesMask::MTIME_NOW);
     vec![
         Request::Exit { status: -7 },
@@ -40,6 +41,31 @@ fn samples() -> vec::Vec<Request<'static>> {
         Request::LinkAt { from_dir: dir, to_dir: other, follow: true, from: PATH, to: b"c" },
         Request::SymlinkAt { dir, target: b"../t", path: PATH },
         Request::ReadLinkAt { dir, path: PATH },
+        Request::Socket { family: Family::V6, kind: SocketKind::Datagram },
+        Request::Bind { handle: dir, address },
+        Request::Listen { handle: dir, backlog: 19 },
+        Request::Accept { handle: dir },
+        Request::Connect { handle: dir, address },
+        Request::Send { handle: dir, datagrams: b"dg" },
+        Request::Receive { handle: dir, count: 20 },
+        Request::Shutdown { handle: dir, direction: Direction::Both },
+        Request::Address { handle: dir, peer: true },
+        Request::GetOption { handle: dir, option: SocketOption::HopLimit },
+        Request::SetOption { handle: dir, option: SocketOption::SendBuffer, value: 21 },
+        Request::Resolve { name: b"localhost" },
+        Request::Respond { exchange: dir, finished: true, head: b"he", body: b"body" },
+        Request::Fetch {
+            finished: true,
+            connect_ns: 22,
+            first_byte_ns: 23,
+            between_bytes_ns: 24,
+            head: b"he",
+            body: b"body",
+        },
+        Request::Finish { exchange: dir, trailers: b"t" },
+        Request::Head { exchange: dir },
+        Request::Trailers { exchange: dir },
+        Request::Fail { exchange: dir, error: b"e" },
     ]
 }
 
@@ -129,14 +155,19 @@ fn decode_refuses_a_handle_of_more_than_32_bits() {
         let mut area = [0; 256];
         let mut frame = frame_of(&request, &mut area);
         let nr = Nr::try_from(frame.nr).expect("a call");
-        if frame.nr < Nr::Read as u32 {
-            continue; // no handle
+        let has_none = matches!(nr, Nr::Socket | Nr::Resolve | Nr::Fetch);
+        if frame.nr < Nr::Read as u32 || has_none {
+            continue;
         }
         frame.args[0] |= 1 << 32;
         assert_eq!(Request::decode(&frame, &area), Err(Violation::BadArgument(nr)));
         refused += 1;
     }
-    assert_eq!(refused, Nr::ALL.len() - 9, "all but those of the machine, the clock and waiting");
+    assert_eq!(
+        refused,
+        Nr::ALL.len() - 12,
+        "all but those of the machine, the clock, waiting and making"
+    );
 }
 
 #[test]
@@ -155,4 +186,25 @@ fn decode_refuses_half_a_poll_entry() {
 fn encode_declines_a_payload_that_does_not_fit() {
     let request = Request::Write { handle: Handle::STDOUT, offset: 0, wait: false, data: b"abcd" };
     assert_eq!(request.encode(&mut [0; 3]), Err(Errno::TooBig));
+}
+
+#[test]
+fn decode_refuses_an_address_of_no_family_or_size() {
+    for data in [&[9; 28][..], &[0; 27], &[0; 29], b""] {
+        let data_len = u32::try_from(data.len()).unwrap();
+        let frame = Frame { nr: Nr::Bind as u32, data_len, ..Frame::default() };
+        assert_eq!(Request::decode(&frame, data), Err(Violation::BadArgument(Nr::Bind)));
+    }
+}
+
+#[test]
+fn decode_refuses_a_name_that_no_host_has() {
+    let frame = Frame { nr: Nr::Resolve as u32, data_len: 255, ..Frame::default() };
+    assert_eq!(Request::decode(&frame, &[b'a'; 255]), Err(Violation::BadArgument(Nr::Resolve)));
+}
+
+#[test]
+fn decode_refuses_a_head_longer_than_the_data() {
+    let frame = Frame { nr: Nr::Respond as u32, data_len: 3, args: [3, 4, 1, 0, 0, 0], ret: 0 };
+    assert_eq!(Request::decode(&frame, b"abc"), Err(Violation::BadArgument(Nr::Respond)));
 }

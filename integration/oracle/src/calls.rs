@@ -19,6 +19,9 @@ impl Call {
     pub(crate) fn of(nr: Nr, request: &Request<'_>) -> Self {
         let handles = match *request {
             Request::Exit { .. }
+            | Request::Socket { .. }
+            | Request::Resolve { .. }
+            | Request::Fetch { .. }
             | Request::Abort { .. }
             | Request::Log { .. }
             | Request::Map { .. }
@@ -40,7 +43,22 @@ impl Call {
             | Request::SetTimes { handle, .. }
             | Request::ReadDir { handle, .. }
             | Request::Allocate { handle, .. }
-            | Request::Advise { handle, .. } => vec![handle],
+            | Request::Advise { handle, .. }
+            | Request::Bind { handle, .. }
+            | Request::Listen { handle, .. }
+            | Request::Accept { handle, .. }
+            | Request::Connect { handle, .. }
+            | Request::Send { handle, .. }
+            | Request::Receive { handle, .. }
+            | Request::Shutdown { handle, .. }
+            | Request::Address { handle, .. }
+            | Request::GetOption { handle, .. }
+            | Request::SetOption { handle, .. } => vec![handle],
+            Request::Respond { exchange, .. }
+            | Request::Finish { exchange, .. }
+            | Request::Head { exchange, .. }
+            | Request::Trailers { exchange, .. }
+            | Request::Fail { exchange, .. } => vec![exchange],
             Request::OpenAt { dir, .. }
             | Request::StatAt { dir, .. }
             | Request::SetTimesAt { dir, .. }

@@ -80,6 +80,7 @@ impl Prepared {
             program_name: self.name.as_bytes(),
             cwd: cwd.as_deref().unwrap_or_default().as_bytes(),
             invoke: invoke.as_bytes(),
+            request: &[],
             args: args.iter().map(String::as_bytes).collect(),
             env: entries.iter().map(String::as_bytes).collect(),
             preopens: world

@@ -286,6 +286,24 @@ impl Host {
             Request::ReadLinkAt { dir, path } => {
                 fs::read_link_at(handles.directory(dir)?, path, reply)
             }
+            Request::Socket { .. } | Request::Resolve { .. } | Request::Fetch { .. } => {
+                Err(Errno::Access)
+            }
+            Request::Bind { .. }
+            | Request::Listen { .. }
+            | Request::Accept { .. }
+            | Request::Connect { .. }
+            | Request::Send { .. }
+            | Request::Receive { .. }
+            | Request::Shutdown { .. }
+            | Request::Address { .. }
+            | Request::GetOption { .. }
+            | Request::SetOption { .. }
+            | Request::Respond { .. }
+            | Request::Finish { .. }
+            | Request::Head { .. }
+            | Request::Trailers { .. }
+            | Request::Fail { .. } => Err(Errno::BadHandle),
         }
     }
 

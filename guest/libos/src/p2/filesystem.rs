@@ -64,7 +64,23 @@ fn error_code(errno: Errno) -> ErrorCode {
         Errno::NotDirectory => ErrorCode::NotDirectory,
         Errno::IsDirectory => ErrorCode::IsDirectory,
         Errno::Invalid => ErrorCode::Invalid,
-        Errno::Io | Errno::ConnectionReset => ErrorCode::Io,
+        // The others are no file's.
+        Errno::Io
+        | Errno::ConnectionReset
+        | Errno::AddressInUse
+        | Errno::AddressNotAvailable
+        | Errno::ConnectionRefused
+        | Errno::ConnectionAborted
+        | Errno::NotConnected
+        | Errno::IsConnected
+        | Errno::Unreachable
+        | Errno::TimedOut
+        | Errno::MessageTooLarge
+        | Errno::AddressFamily
+        | Errno::InProgress
+        | Errno::NameNotFound
+        | Errno::NameTryAgain
+        | Errno::NameFailure => ErrorCode::Io,
         Errno::Loop => ErrorCode::Loop,
         Errno::NameTooLong => ErrorCode::NameTooLong,
         Errno::NoSpace => ErrorCode::InsufficientSpace,
