@@ -1,6 +1,6 @@
 //! What a guest is told when it is ready to run.
 
-use abi::boot::{BOOT_BYTES_MAX, BootHeader, BootInfo};
+use abi::boot::{BOOT_BYTES_MAX, BootHeader, BootInfo, boot_flags};
 
 use crate::Error;
 use crate::host::Host;
@@ -17,6 +17,8 @@ pub struct BootParams {
     pub invoke: Vec<u8>,
     /// The HTTP request to be handled, a [`abi::http::IncomingRequest`]; empty for another entry point.
     pub request: Vec<u8>,
+    /// A further call wants a new instance in place of the one that is there.
+    pub new_instance: bool,
     /// Arguments, argument 0 first.
     pub args: Vec<Vec<u8>>,
     /// Environment, each `KEY=VALUE`.
@@ -47,7 +49,8 @@ fn with_seed(
     tsc_khz: u64,
     seed: [u8; 32],
 ) -> Result<Vec<u8>, Error> {
-    let flags = host.terminal_flags();
+    let instance = if params.new_instance { boot_flags::NEW_INSTANCE } else { 0 };
+    let flags = host.terminal_flags() | instance;
     let header = BootHeader { flags, tsc_khz, seed, ..BootHeader::default() };
     let info = BootInfo {
         header,

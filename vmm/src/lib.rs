@@ -68,7 +68,7 @@ pub use exit::{Exit, Fault, MESSAGE_BYTES_MAX, RunStats};
 pub use image::{Image, ImageError};
 pub use kick::Kick;
 pub use kvm::machine_identity;
-pub use microvm::{Idle, MicroVm};
+pub use microvm::{Idle, MicroVm, Rewound};
 pub use paging::LoadError;
 pub use program::{PROGRAM_BYTES_MAX, Program};
 pub use shell::Shell;

@@ -6,7 +6,7 @@
 //! snapshot, or for another call in the same instance.
 
 use std::cell::RefCell;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use abi::{Errno, Frame, Nr, Readiness, Request, layout};
 
@@ -43,6 +43,14 @@ pub struct Idle {
     vm: MicroVm,
     /// The run ended by a status, so that the guest stands in a host call.
     has_status: bool,
+}
+
+/// A micro-VM in the state of its snapshot, which knows nothing of whom it will work for.
+#[derive(Debug)]
+pub struct Rewound {
+    machine: Machine,
+    /// What getting it there took.
+    took: Duration,
 }
 
 /// Why the vCPU does not run on.
@@ -87,10 +95,7 @@ impl MicroVm {
         params: &BootParams,
         host: Host,
     ) -> Result<Self, Error> {
-        let start = Instant::now();
-        let machine = Machine::restored(shell, *config, image, program, snapshot)?;
-        let boot_info = boot_info(params, &host, machine.vcpu.tsc_khz())?;
-        Ok(Self { awaits_boot_info: true, ..Self::new(machine, host, boot_info, start) })
+        Rewound::new(shell, image, program, snapshot, config)?.start(params, host)
     }
 
     /// A micro-VM that stops where its guest is ready, for a snapshot.
@@ -280,14 +285,58 @@ impl MicroVm {
     }
 }
 
+impl Rewound {
+    /// Makes a micro-VM of `shell` that stands where `snapshot` was made of this image and program.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`] but those of parsing; [`Error::MemoryTooSmall`] if the snapshot's guest uses more memory
+    /// than `config` gives.
+    pub fn new(
+        shell: Shell,
+        image: &Image,
+        program: &Program,
+        snapshot: &Snapshot,
+        config: &Config,
+    ) -> Result<Self, Error> {
+        let start = Instant::now();
+        let machine = Machine::restored(shell, *config, image, program, snapshot)?;
+        Ok(Self { machine, took: start.elapsed() })
+    }
+
+    /// Tells it whom it works for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Entropy`], [`Error::BootInfoSize`].
+    pub fn start(self, params: &BootParams, host: Host) -> Result<MicroVm, Error> {
+        let start = Instant::now();
+        let boot_info = boot_info(params, &host, self.machine.vcpu.tsc_khz())?;
+        let mut vm = MicroVm::new(self.machine, host, boot_info, start);
+        vm.stats.boot += self.took;
+        Ok(MicroVm { awaits_boot_info: true, ..vm })
+    }
+}
+
 impl Idle {
-    /// A micro-VM for another run, in the state of its snapshot: nothing of the run is left in it. A guest
-    /// that did not end by a status is not trusted with that: another machine takes the place of its own.
+    /// A micro-VM for another run, in the state of its snapshot: [`rewind`](Self::rewind) and
+    /// [`Rewound::start`].
+    ///
+    /// # Errors
+    ///
+    /// As those.
+    pub fn reset(self, params: &BootParams, host: Host) -> Result<MicroVm, Error> {
+        self.rewind()?.start(params, host)
+    }
+
+    /// The micro-VM in the state of its snapshot: nothing of the run is left in it, and what it was granted
+    /// is closed. A guest that did not end by a status is not trusted with that: another machine takes the
+    /// place of its own.
     ///
     /// # Errors
     ///
     /// [`Error::NoSnapshot`] if it was not started from one; else as [`MicroVm::start`].
-    pub fn reset(self, params: &BootParams, host: Host) -> Result<MicroVm, Error> {
+    pub fn rewind(self) -> Result<Rewound, Error> {
         let start = Instant::now();
         let Self { vm: MicroVm { mut machine, .. }, has_status } = self;
         if has_status {
@@ -295,9 +344,12 @@ impl Idle {
         } else {
             machine = machine.replace()?;
         }
-        let boot_info = boot_info(params, &host, machine.vcpu.tsc_khz())?;
-        let vm = MicroVm::new(machine, host, boot_info, start);
-        Ok(MicroVm { awaits_boot_info: true, ..vm })
+        Ok(Rewound { machine, took: start.elapsed() })
+    }
+
+    /// What the micro-VM was granted, to grant it more before another call.
+    pub const fn host(&mut self) -> &mut Host {
+        &mut self.vm.host
     }
 
     /// A micro-VM for another call in the same instance, with everything that it left there. What it was

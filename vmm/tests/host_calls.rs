@@ -150,6 +150,7 @@ fn the_guest_is_told_what_it_was_given() {
         env: vec![b"K=V".to_vec()],
         cwd: b"/data/below".to_vec(),
         request: b"request".to_vec(),
+        new_instance: true,
         invoke: b"add(1, 2)".to_vec(),
     };
     let image = Image::parse(&guest.elf()).unwrap();
@@ -164,6 +165,8 @@ fn the_guest_is_told_what_it_was_given() {
     assert_eq!((info.program_name, info.args), (&b"app.wasm"[..], vec![&b"app"[..], b"--flag"]));
     assert_eq!(info.env, [b"K=V"]);
     assert_eq!((info.cwd, info.invoke), (&b"/data/below"[..], &b"add(1, 2)"[..]));
+    assert_eq!(info.request, b"request");
+    assert_eq!(info.header.flags, abi::boot::boot_flags::NEW_INSTANCE);
     let data = Preopen { handle: Handle(3), writable: true, guest_path: b"/data" };
     assert_eq!(info.preopens, [data]);
 }
