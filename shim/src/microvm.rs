@@ -16,27 +16,23 @@
 //! | 143 | the program was asked to end (SIGTERM) |
 
 mod child;
+mod source;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
 use abi::AbortKind;
-use rustix::fs::{Mode, OFlags};
-use vmm::host::{DirAccess, Host, Stdio};
-use vmm::{BootParams, Config, Exit, Fault, Image, MicroVm, Program, RunStats, Shell, Snapshot};
+use vmm::{Exit, Fault, MicroVm, RunStats, Shell, Snapshot};
 
-use crate::error::line;
-use crate::guest_image::GUEST_IMAGE;
-use crate::snapshots;
-use crate::workload::{MEMORY_BYTES_DEFAULT, Preopen, Text, Workload, size};
+use crate::workload::{MEMORY_BYTES_DEFAULT, Workload, size};
 
 pub(crate) use self::child::tell;
 pub use self::child::{SUBCOMMAND, child_main};
+pub use self::source::Source;
 
 /// Exit status after a time limit, as timeout(1) has it.
 pub const STATUS_TIMED_OUT: u8 = 124;
@@ -146,67 +142,12 @@ enum Start {
 ///
 /// [`RunError`].
 pub fn boot(workload: &Workload, standby: Standby, cached: Cached) -> Result<Booted, RunError> {
-    let image = match cached.image {
-        Some(file) => Image::from_file(GUEST_IMAGE, &file)?,
-        None => Image::parse(GUEST_IMAGE)?,
-    };
-    let path = &workload.program;
-    let program =
-        File::open(path).map_err(|source| RunError::OpenProgram { path: path.clone(), source })?;
-    let program = Program::from_file(&program)?;
-    let config = Config::new(workload.memory.get())?;
-    let mut host = Host::new(Stdio::inherit()?)?;
-    for preopen in &workload.preopens {
-        let access = if preopen.read_only { DirAccess::ReadOnly } else { DirAccess::ReadWrite };
-        host.preopen(open_dir(preopen)?, preopen.guest_path.as_str(), access)?;
-    }
-    let params = boot_params(workload);
-    let kept = cached.snapshot.and_then(|file| match Snapshot::from_file(file) {
-        Ok(snapshot) => Some(snapshot),
-        Err(error) => {
-            log::warn!("the program is loaded anew: {}", line(&error));
-            None
+    Ok(match Source::open(workload, cached)? {
+        Ok(source) => {
+            let vm = source.start(standby, &source.params(), source.host()?)?;
+            Booted { start: Start::Ready(vm), made: source.into_made() }
         }
-    });
-    let (snapshot, made) = match kept {
-        Some(snapshot) => (Some(snapshot), None),
-        None => match snapshots::make(&image, &program) {
-            Ok(Ok(snapshot)) => (Some(snapshot.clone()), Some(snapshot)),
-            Ok(Err(exit)) => return Ok(Booted { start: Start::Ended(exit), made: None }),
-            Err(error) => {
-                log::warn!("start without a snapshot: {}", line(&error));
-                (None, None)
-            }
-        },
-    };
-    let vm = match snapshot.filter(|snapshot| snapshot.fits(&config)) {
-        Some(snapshot) => {
-            MicroVm::start(standby.0, &image, &program, &snapshot, &config, &params, host)?
-        }
-        // It may do with less when it is loaded in less; if not, the guest says what it lacks.
-        None => MicroVm::boot(&config, &image, &program, &params, host)?,
-    };
-    Ok(Booted { start: Start::Ready(vm), made })
-}
-
-/// What the program is told. Where the workload has nothing, the boot information has no bytes.
-fn boot_params(workload: &Workload) -> BootParams {
-    let bytes = |text: Option<&Text>| text.map_or_else(Vec::new, |text| text.as_str().into());
-    BootParams {
-        program_name: workload.program_name.as_str().into(),
-        cwd: bytes(workload.cwd.as_ref()),
-        invoke: bytes(workload.invoke.as_ref()),
-        request: Vec::new(),
-        args: workload.args.iter().map(|arg| arg.as_str().into()).collect(),
-        env: workload.env.iter().map(|entry| entry.as_str().into()).collect(),
-    }
-}
-
-fn open_dir(preopen: &Preopen) -> Result<OwnedFd, RunError> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    rustix::fs::open(&preopen.host_path, flags, Mode::empty()).map_err(|error| RunError::OpenDir {
-        path: preopen.host_path.clone(),
-        source: error.into(),
+        Err(exit) => Booted { start: Start::Ended(exit), made: None },
     })
 }
 

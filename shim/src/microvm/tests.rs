@@ -1,7 +1,9 @@
 use abi::Violation;
 use abi::layout::ExceptionRecord;
 
+use super::source::boot_params;
 use super::*;
+use crate::workload::Text;
 
 fn workload() -> Workload {
     serde_json::from_value(serde_json::json!({
