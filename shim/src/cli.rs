@@ -6,6 +6,7 @@
 
 mod cache;
 mod compile;
+mod granted;
 mod image;
 mod inspect;
 mod parse;
@@ -23,7 +24,7 @@ use crate::compile::{CompileError, Entry};
 use crate::error::line;
 use crate::image::ImageError;
 use crate::microvm::{RunError, STATUS_CANNOT_RUN, STATUS_ERROR, STATUS_NOT_FOUND, tell};
-use crate::workload::{WorkloadError, size};
+use crate::workload::{Text, WorkloadError, size};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -151,6 +152,12 @@ fn print_version() -> Result<(), CliError> {
     let wasmtime = abi::engine::WASMTIME_VERSION;
     let abi = abi::ABI_VERSION;
     Ok(writeln!(std::io::stdout(), "hyperlight {version} (Wasmtime {wasmtime}, guest ABI {abi})")?)
+}
+
+/// The text that `value` is.
+fn text(what: &'static str, value: OsString) -> Result<Text, CliError> {
+    let value = value.into_string().map_err(|value| CliError::NotUtf8 { what, value })?;
+    Ok(Text::try_from(value)?)
 }
 
 /// Gets the program of `wasm`, and tells what takes long and what is wrong with the cache.

@@ -5,16 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser};
+use clap::builder::NonEmptyStringValueParser;
 
-use super::cache::CacheOptions;
-use super::parse::{self, DirOption};
-use super::{CliError, program};
+use super::granted::{Granted, Grants};
+use super::{CliError, parse, program, text};
 use crate::aot::{CompiledProgram, Origin};
 use crate::compile::Entry;
 use crate::microvm::{self, Cached, Outcome, Standby, tell};
 use crate::snapshots;
-use crate::workload::{EnvEntry, MEMORY_BYTES_DEFAULT, MemoryBytes, Preopen, Text, Workload, size};
+use crate::workload::{Text, Workload, size};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,15 +32,8 @@ Exit status:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Run {
-    /// Give the program an environment variable; without a value, the one set here
-    #[arg(long, value_name = "NAME[=VALUE]")]
-    env: Vec<OsString>,
-    /// Give the program a directory, at GUEST if that is named; `:ro` lets it change nothing
-    #[arg(
-        long, value_name = "HOST[::GUEST][:ro]",
-        value_parser = OsStringValueParser::new().try_map(parse::dir)
-    )]
-    dir: Vec<DirOption>,
+    #[command(flatten)]
+    granted: Granted,
     /// Call an exported function and print its results, instead of running the command
     ///
     /// Of a component the call, in WAVE: `add(1, 2)`, `greet("you")`. Of a core module the name of the
@@ -51,14 +43,9 @@ pub(super) struct Run {
     /// Give the program this name as argument 0 [default: the name of the file]
     #[arg(long, value_name = "NAME")]
     argv0: Option<OsString>,
-    /// Limit the memory of the micro-VM [default: 256MiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse::bytes)]
-    memory: Option<u64>,
     /// End the run after this time, with status 124
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     timeout: Option<Duration>,
-    #[command(flatten)]
-    cache: CacheOptions,
     /// Print on stderr, at the end, what the run cost
     #[arg(long)]
     stats: bool,
@@ -73,14 +60,9 @@ pub(super) struct Run {
 impl Run {
     /// Runs and returns the exit status.
     pub(super) fn execute(self) -> Result<u8, CliError> {
-        // What is wrong with the options is known before anything is compiled.
-        let memory = self.memory.unwrap_or(MEMORY_BYTES_DEFAULT);
-        let memory = MemoryBytes::try_from(memory).map_err(CliError::Memory)?;
-        let env = self.env.into_iter().map(env_entry).collect::<Result<_, _>>()?;
-        let preopens = self.dir.into_iter().map(preopen).collect::<Result<_, _>>()?;
+        let Grants { env, preopens, memory, cache } = self.granted.parse()?;
         let invoke = self.invoke.map(Text::try_from).transpose()?;
         let entry = if invoke.is_some() { Entry::Any } else { Entry::Command };
-        let cache = self.cache.open();
         let wasm = cache.wasm(&self.file)?;
         let program_name = Text::try_from(wasm.name().to_owned())?;
         let argv0 = self.argv0.map(|name| text("argument 0", name)).transpose()?;
@@ -120,29 +102,6 @@ impl Run {
         }
         Ok(outcome.status())
     }
-}
-
-fn text(what: &'static str, value: OsString) -> Result<Text, CliError> {
-    let value = value.into_string().map_err(|value| CliError::NotUtf8 { what, value })?;
-    Ok(Text::try_from(value)?)
-}
-
-/// `NAME=VALUE`, or `NAME` for the value that it has here.
-fn env_entry(option: OsString) -> Result<EnvEntry, CliError> {
-    let entry = String::from(text("environment variable", option)?);
-    if entry.contains('=') {
-        return Ok(EnvEntry::try_from(entry)?);
-    }
-    let Some(value) = std::env::var_os(&entry) else {
-        return Err(CliError::NotSet { name: entry });
-    };
-    let value = text("environment variable", value)?;
-    Ok(EnvEntry::try_from(format!("{entry}={}", value.as_str()))?)
-}
-
-fn preopen(dir: DirOption) -> Result<Preopen, CliError> {
-    let guest_path = text("guest path", dir.guest)?;
-    Ok(Preopen { host_path: dir.host, guest_path, read_only: dir.read_only })
 }
 
 /// What the run cost, for a person who wants to know where the time goes.
