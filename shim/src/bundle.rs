@@ -8,9 +8,11 @@
 //! of containerd's CRI plugin.
 
 mod memory;
+mod serving;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -102,6 +104,19 @@ pub enum BundleError {
          run single containers with ctr"
     )]
     SandboxContainer,
+    /// An annotation of this runtime has a value that cannot be read.
+    #[error("annotation {name}: {value:?} is not {expected}")]
+    Annotation {
+        /// The annotation.
+        name: &'static str,
+        /// What it takes.
+        expected: &'static str,
+        /// What it has.
+        value: String,
+    },
+    /// The port that the environment names is none.
+    #[error("environment variable PORT={0} names no port, which are 1 to 65535")]
+    Port(String),
     /// The container wants a terminal.
     #[error(
         "a terminal is not supported: run without one (ctr run without -t, a Pod without tty: true)"
@@ -172,6 +187,8 @@ pub struct Bundle {
     pub oom_score_adj: Option<i32>,
     /// The image's name, where the specification tells it.
     pub image_name: Option<String>,
+    /// All annotations.
+    annotations: HashMap<String, String>,
 }
 
 /// The identifier under which containers share a shim: the pod's, or the container's own.
@@ -250,23 +267,27 @@ impl Bundle {
             namespaces: namespaces(&spec),
             oom_score_adj: process.oom_score_adj(),
             image_name: annotation(IMAGE_NAME).cloned(),
+            annotations: spec.annotations().clone().unwrap_or_default(),
         })
     }
 }
 
 impl Bundle {
-    /// What the micro-VM runs: the compiled program of `bytes` bytes at `program`, called `name`.
+    /// What the micro-VM runs: the compiled program of `bytes` bytes at `program`, called `name`, which
+    /// handles requests or runs to its end.
     ///
     /// The root file system is open as `/`, each directory that is bound as its destination.
     ///
     /// # Errors
     ///
-    /// A path is no text, or the memory limit leaves nothing beside the program.
+    /// A path is no text, the memory limit leaves nothing beside the program, or it is not said how to
+    /// serve.
     pub fn workload(
         &self,
         program: PathBuf,
         bytes: u64,
         name: &str,
+        handles_requests: bool,
     ) -> Result<Workload, BundleError> {
         let text = |part, text: String| {
             Text::try_from(text).map_err(|source| BundleError::Text { part, source })
@@ -295,6 +316,10 @@ impl Bundle {
             env: self.env.clone(),
             preopens,
             memory: memory::of_limit(self.memory_limit, bytes)?,
+            serving: match handles_requests {
+                true => Some(serving::serving(|name| self.annotations.get(name), &self.env)?),
+                false => None,
+            },
         })
     }
 }

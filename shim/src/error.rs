@@ -177,6 +177,8 @@ fn bundle_code(error: &BundleError) -> Code {
         | BundleError::Text { .. }
         | BundleError::Destination(_)
         | BundleError::Cgroup(_)
+        | BundleError::Annotation { .. }
+        | BundleError::Port(_)
         | BundleError::Memory { .. } => Code::INVALID_ARGUMENT,
     }
 }

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::http::Serving;
+
 /// Memory of a micro-VM that is not told otherwise, in bytes.
 ///
 /// It is a limit: what a program does not touch is not taken from the host. Interpreters with their
@@ -34,6 +36,8 @@ pub struct Workload {
     pub preopens: Vec<Preopen>,
     /// The limit of the micro-VM's memory.
     pub memory: MemoryBytes,
+    /// How it is served, if it handles requests instead of running to its end.
+    pub serving: Option<Serving>,
 }
 
 /// A directory that is open at start.
@@ -177,6 +181,10 @@ mod tests {
             "env": ["K=V=W", "EMPTY="],
             "preopens": [{"host_path": "/srv", "guest_path": "/data", "read_only": true}],
             "memory": 268_435_456,
+            "serving": {
+                "addr": "[::]:8080", "isolation": "request", "max_concurrency": 64,
+                "request_timeout": null, "drain": {"secs": 25, "nanos": 0},
+            },
         })
     }
 

@@ -51,7 +51,8 @@ fn arguments_come_as_they_are() {
 
 #[test]
 fn the_working_directory_reaches_the_program() {
-    let workload = |config| read(&config).unwrap().workload("/p".into(), 1, "app.wasm").unwrap();
+    let workload =
+        |config| read(&config).unwrap().workload("/p".into(), 1, "app.wasm", false).unwrap();
 
     let srv = workload(with("/process/cwd", json!("/srv")));
     let none = workload(with("/process/cwd", json!("")));
@@ -106,7 +107,7 @@ fn namespaces_are_joined_by_path_or_made() {
 
 #[test]
 fn the_memory_limit_bounds_the_micro_vm() {
-    let workload = read(&config()).unwrap().workload("/p".into(), 1, "app.wasm").unwrap();
+    let workload = read(&config()).unwrap().workload("/p".into(), 1, "app.wasm", false).unwrap();
 
     assert_eq!(workload.memory.get(), 46 << 20);
 }
@@ -143,7 +144,7 @@ fn the_workload_opens_the_root_and_each_bound_directory() {
     config["mounts"][2]["source"] = json!(out.path());
     let bundle = read(&config).unwrap();
 
-    let workload = bundle.workload("/p".into(), 1, "app.wasm").unwrap();
+    let workload = bundle.workload("/p".into(), 1, "app.wasm", false).unwrap();
 
     let seen: Vec<_> =
         workload.preopens.iter().map(|p| (p.guest_path.as_str(), p.read_only)).collect();

@@ -80,6 +80,7 @@ impl Run {
             env,
             preopens,
             memory,
+            serving: None,
         };
         let cached =
             Cached { image: snapshots::image(&cache), snapshot: snapshots::find(&cache, &program) };
