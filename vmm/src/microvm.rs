@@ -151,6 +151,8 @@ impl MicroVm {
                 Pause::Ended(exit) => break exit,
             }
         };
+        // Whoever waits for an answer waits no longer.
+        self.host.end_incoming();
         if faults_of_this_thread() != faults {
             self.machine.note_faults();
         }
@@ -367,6 +369,11 @@ impl Idle {
         let boot_info = call_info(params, &host, machine.vcpu.tsc_khz())?;
         let vm = MicroVm::new(machine, host, boot_info, start);
         Ok(MicroVm { awaits_boot_info: true, ..vm })
+    }
+
+    /// What the guest was granted, which another call keeps.
+    pub const fn host(&mut self) -> &mut Host {
+        &mut self.vm.host
     }
 
     /// The machine.

@@ -1,6 +1,6 @@
 //! The capability table: what each handle of the guest stands for, and what it may do.
 //!
-//! Rule: nothing reaches a descriptor but through a lookup here that names the right it needs. A handle
+//! Rule: nothing reaches what a handle stands for but through a lookup here that names the right it needs. A handle
 //! that is not open, of the wrong kind, or without that right is [`Errno::BadHandle`]; a change to
 //! something from a read-only preopen is [`Errno::ReadOnly`]. Rights only shrink: what is opened
 //! beneath a directory has at most the access of that directory's preopen.
@@ -12,6 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use abi::{Errno, Handle};
 use rustix::process::{Resource, getrlimit};
+
+use super::http::Exchange;
 
 /// Most handles that one guest has open at once: four times the customary limit of open files of a
 /// process (1024), and at most a few hundred KiB of table.
@@ -75,10 +77,31 @@ impl Object {
     }
 }
 
+/// What a handle stands for.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// Something behind a descriptor.
+    Object(Object),
+    /// An HTTP exchange.
+    Exchange(Exchange),
+}
+
+impl From<Object> for Entry {
+    fn from(object: Object) -> Self {
+        Self::Object(object)
+    }
+}
+
+impl From<Exchange> for Entry {
+    fn from(exchange: Exchange) -> Self {
+        Self::Exchange(exchange)
+    }
+}
+
 /// The table.
 #[derive(Debug)]
 pub(super) struct Handles {
-    slots: Vec<Option<Object>>,
+    slots: Vec<Option<Entry>>,
     limit: usize,
 }
 
@@ -106,18 +129,18 @@ impl Handles {
         self.free_slot().map(drop)
     }
 
-    /// Gives `object` the lowest free number.
+    /// Gives `entry` the lowest free number.
     ///
     /// # Errors
     ///
-    /// [`Errno::TooManyHandles`]; the object is closed.
-    pub(super) fn insert(&mut self, object: Object) -> Result<Handle, Errno> {
+    /// [`Errno::TooManyHandles`]; what was to be inserted is closed.
+    pub(super) fn insert(&mut self, entry: impl Into<Entry>) -> Result<Handle, Errno> {
         let slot = self.free_slot()?;
         let number = u32::try_from(slot).map_err(|_| Errno::TooManyHandles)?;
         if slot == self.slots.len() {
             self.slots.push(None);
         }
-        self.slots[slot] = Some(object);
+        self.slots[slot] = Some(entry.into());
         Ok(Handle(number))
     }
 
@@ -134,8 +157,27 @@ impl Handles {
 
     /// Any open object.
     pub(super) fn get(&self, handle: Handle) -> Result<&Object, Errno> {
-        let slot = usize::try_from(handle.0).ok().and_then(|slot| self.slots.get(slot));
-        slot.and_then(Option::as_ref).ok_or(Errno::BadHandle)
+        match self.entry(handle) {
+            Some(Entry::Object(object)) => Ok(object),
+            Some(Entry::Exchange(_)) | None => Err(Errno::BadHandle),
+        }
+    }
+
+    /// An open exchange.
+    pub(super) fn exchange(&self, handle: Handle) -> Option<&Exchange> {
+        match self.entry(handle) {
+            Some(Entry::Exchange(exchange)) => Some(exchange),
+            Some(Entry::Object(_)) | None => None,
+        }
+    }
+
+    /// Closes the exchanges that `is_over` names.
+    pub(super) fn close_exchanges(&mut self, is_over: impl Fn(&Exchange) -> bool) {
+        for slot in &mut self.slots {
+            if matches!(slot, Some(Entry::Exchange(exchange)) if is_over(exchange)) {
+                *slot = None;
+            }
+        }
     }
 
     /// A file or stream with the read right.
@@ -163,6 +205,11 @@ impl Handles {
         let object = self.directory(handle)?;
         object.check_changeable()?;
         Ok(object)
+    }
+
+    fn entry(&self, handle: Handle) -> Option<&Entry> {
+        let slot = usize::try_from(handle.0).ok().and_then(|slot| self.slots.get(slot));
+        slot.and_then(Option::as_ref)
     }
 
     fn free_slot(&self) -> Result<usize, Errno> {

@@ -11,26 +11,34 @@
 //!
 //! Knows nothing of KVM. Works on Linux 5.8 or newer (openat2(2), utimensat(2) with `AT_EMPTY_PATH`).
 
+mod bell;
 mod clock;
 mod errno;
 mod fs;
 mod handles;
+pub mod http;
 mod poll;
 mod stdio;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use abi::boot::{Preopen, boot_flags};
+use abi::http::HEAD_BYTES_MAX;
 use abi::{Errno, Handle, Request, layout};
 use rustix::fs::{FileType, fstat};
 use rustix::termios::isatty;
 use zerocopy::{Immutable, IntoBytes};
 
+use self::bell::Bell;
+use self::errno::refusal;
 pub use self::handles::DirAccess;
 use self::handles::{Handles, Object, Role};
+use self::http::{Exchange, Fetch, Incoming, Outgoing};
 pub use self::stdio::Stdio;
 use crate::signal;
 
@@ -38,12 +46,26 @@ use crate::signal;
 ///
 /// * [`Handle::STDIN`] can be read, [`Handle::STDOUT`] and [`Handle::STDERR`] can be written.
 /// * No directory is open unless [`preopen`](Self::preopen)ed.
+/// * There is no HTTP but what is [admitted](Self::admit) or [granted](Self::grant_http).
 /// * At most 4096 handles are open, fewer where the process' limit of open files is lower.
 #[derive(Debug)]
 pub struct Host {
     handles: Handles,
     preopens: Vec<(Handle, DirAccess, Vec<u8>)>,
     terminal_flags: u32,
+    client: Option<Client>,
+    /// Rung for the guest by its exchanges; made with the first of them.
+    bell: Option<Arc<Bell>>,
+}
+
+/// Who makes the requests of a guest.
+#[derive(Clone)]
+struct Client(Arc<dyn Fn(Outgoing) + Send + Sync>);
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client")
+    }
 }
 
 /// What a call gave.
@@ -113,6 +135,15 @@ pub enum Error {
         /// Most handles.
         limit: usize,
     },
+    /// Nothing could be made by which another thread ends a wait of the guest.
+    #[error("make an eventfd")]
+    Bell(#[source] io::Error),
+    /// The head of a request does not go to a guest.
+    #[error("the head of the request takes {bytes} bytes, at most {HEAD_BYTES_MAX} go to a guest")]
+    HeadSize {
+        /// What it takes.
+        bytes: usize,
+    },
 }
 
 impl Host {
@@ -131,7 +162,13 @@ impl Host {
             signal::catch_unless_handled(signal)
                 .map_err(|source| Error::CatchSignal { signal, source })?;
         }
-        let mut host = Self { handles: Handles::new(), preopens: Vec::new(), terminal_flags: 0 };
+        let mut host = Self {
+            handles: Handles::new(),
+            preopens: Vec::new(),
+            terminal_flags: 0,
+            client: None,
+            bell: None,
+        };
         let streams = [
             (Handle::STDIN, stdio.stdin, boot_flags::STDIN_IS_TERMINAL),
             (Handle::STDOUT, stdio.stdout, boot_flags::STDOUT_IS_TERMINAL),
@@ -197,6 +234,39 @@ impl Host {
         })
     }
 
+    /// Gives the guest a request to answer, with what has come of its body. Returns the
+    /// [`IncomingRequest`](abi::http::IncomingRequest) for [`BootParams::request`](crate::BootParams::request).
+    ///
+    /// A request that cannot be given is unanswered, as is one that the guest does not answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::HeadSize`], [`Error::Bell`], [`Error::TooManyHandles`].
+    pub fn admit(&mut self, incoming: Incoming) -> Result<Vec<u8>, Error> {
+        let bell = self.bell().map_err(|source| Error::Bell(source.into()))?;
+        let (exchange, request) = Exchange::incoming(incoming, bell);
+        let bytes = http::head_bytes(&request);
+        if bytes > HEAD_BYTES_MAX {
+            return Err(Error::HeadSize { bytes });
+        }
+        let limit = self.handles.limit();
+        let handle = self.handles.insert(exchange).map_err(|_| Error::TooManyHandles { limit })?;
+        let exchange = self.handles.exchange(handle);
+        Ok(exchange.map(|exchange| exchange.announce(handle, &request)).unwrap_or_default())
+    }
+
+    /// Gives up what is left of requests that the guest was to answer: they end unanswered, or broken off.
+    ///
+    /// For the end of a run, whose micro-VM is called again.
+    pub fn end_incoming(&mut self) {
+        self.handles.close_exchanges(Exchange::is_incoming);
+    }
+
+    /// Lets the guest make requests: `client` is given each, on the thread of the guest, and must not wait.
+    pub fn grant_http(&mut self, client: Arc<dyn Fn(Outgoing) + Send + Sync>) {
+        self.client = Some(Client(client));
+    }
+
     /// Which standard streams are terminals: [`boot_flags`].
     #[must_use]
     pub fn terminal_flags(&self) -> u32 {
@@ -229,14 +299,16 @@ impl Host {
             | Request::BootInfo { .. } => Err(Errno::NotSupported),
             Request::Clock => clock::sample(reply),
             Request::Poll { timeout_ns, entries } => {
-                poll::wait(handles, timeout_ns, entries, reply)
+                poll::wait(handles, self.bell.as_deref(), timeout_ns, entries, reply)
             }
-            Request::Read { handle, offset, len, wait } => {
-                fs::read(handles.readable(handle)?, offset, len, wait, reply)
-            }
-            Request::Write { handle, offset, wait, data } => {
-                fs::write(handles.writable(handle)?, offset, wait, data, reply)
-            }
+            Request::Read { handle, offset, len, wait } => match handles.exchange(handle) {
+                Some(exchange) => exchange.read(len, wait, reply),
+                None => fs::read(handles.readable(handle)?, offset, len, wait, reply),
+            },
+            Request::Write { handle, offset, wait, data } => match handles.exchange(handle) {
+                Some(exchange) => exchange.write(wait, data),
+                None => fs::write(handles.writable(handle)?, offset, wait, data, reply),
+            },
             Request::Close { handle } => self.close(handle),
             Request::Sync { handle, data_only } => fs::sync(handles.get(handle)?, data_only),
             Request::Stat { handle } => fs::stat(handles.get(handle)?, reply),
@@ -286,9 +358,7 @@ impl Host {
             Request::ReadLinkAt { dir, path } => {
                 fs::read_link_at(handles.directory(dir)?, path, reply)
             }
-            Request::Socket { .. } | Request::Resolve { .. } | Request::Fetch { .. } => {
-                Err(Errno::Access)
-            }
+            Request::Socket { .. } | Request::Resolve { .. } => Err(Errno::Access),
             Request::Bind { .. }
             | Request::Listen { .. }
             | Request::Accept { .. }
@@ -298,12 +368,47 @@ impl Host {
             | Request::Shutdown { .. }
             | Request::Address { .. }
             | Request::GetOption { .. }
-            | Request::SetOption { .. }
-            | Request::Respond { .. }
-            | Request::Finish { .. }
-            | Request::Head { .. }
-            | Request::Trailers { .. }
-            | Request::Fail { .. } => Err(Errno::BadHandle),
+            | Request::SetOption { .. } => Err(Errno::BadHandle),
+            Request::Respond { exchange, finished, head, body } => {
+                self.exchange(exchange)?.respond(finished, head, body)
+            }
+            Request::Fetch {
+                finished,
+                connect_ns,
+                first_byte_ns,
+                between_bytes_ns,
+                head,
+                body,
+            } => {
+                let timeouts = [connect_ns, first_byte_ns, between_bytes_ns];
+                self.fetch(Fetch { finished, timeouts, head, body })
+            }
+            Request::Finish { exchange, trailers } => self.exchange(exchange)?.finish(trailers),
+            Request::Head { exchange } => self.exchange(exchange)?.head(reply),
+            Request::Trailers { exchange } => self.exchange(exchange)?.trailers(reply),
+            Request::Fail { exchange, error } => self.exchange(exchange)?.fail(error),
+        }
+    }
+
+    fn exchange(&self, handle: Handle) -> Result<&Exchange, Errno> {
+        self.handles.exchange(handle).ok_or(Errno::BadHandle)
+    }
+
+    fn fetch(&mut self, fetch: Fetch<'_>) -> Result<Answer, Errno> {
+        let client = self.client.clone().ok_or(Errno::Access)?;
+        self.handles.check_room()?;
+        let (exchange, outgoing) = Exchange::outgoing(fetch, self.bell().map_err(refusal)?)?;
+        let handle = self.handles.insert(exchange)?;
+        if let Some(outgoing) = outgoing {
+            (client.0)(outgoing);
+        }
+        Ok(Answer { value: handle.0.into(), data_bytes: 0 })
+    }
+
+    fn bell(&mut self) -> Result<Arc<Bell>, rustix::io::Errno> {
+        match &self.bell {
+            Some(bell) => Ok(bell.clone()),
+            None => Ok(self.bell.insert(Arc::new(Bell::new()?)).clone()),
         }
     }
 
