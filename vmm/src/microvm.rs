@@ -371,11 +371,6 @@ impl Idle {
         Ok(MicroVm { awaits_boot_info: true, ..vm })
     }
 
-    /// What the guest was granted, which another call keeps.
-    pub const fn host(&mut self) -> &mut Host {
-        &mut self.vm.host
-    }
-
     /// The machine.
     pub(crate) const fn machine(&mut self) -> &mut Machine {
         &mut self.vm.machine
