@@ -44,7 +44,7 @@ pub use self::space::{CACHE_SIZE_VARIABLE, CacheEntry, Cleared};
 use self::store::About;
 pub(crate) use self::wasm::sha256_hex;
 pub use self::wasm::{Wasm, WasmError};
-use crate::compile::{CompileCost, CompileError, CompiledFile, Compiler, Entry};
+use crate::compile::{CompileCost, CompileError, CompiledFile, Compiler, Entry, EntryPoints};
 
 /// Where the cache of a node is.
 pub const CACHE_DIR: &str = "/var/cache/hyperlight";
@@ -59,8 +59,8 @@ pub struct CompiledProgram {
     pub file: File,
     /// Bytes of the program.
     pub bytes: u64,
-    /// Whether it is a command; what it exports can be called either way.
-    pub is_command: bool,
+    /// Where it can begin; what it exports can be called either way.
+    pub entry_points: EntryPoints,
     /// Where it came from.
     pub origin: Origin,
     key: Key,
@@ -167,10 +167,10 @@ impl AotCache {
         waiting: &dyn Fn(),
     ) -> Result<CompiledProgram, CompileError> {
         let program = self.any_program(wasm, entry, waiting)?;
-        if entry == Entry::Command && !program.is_command {
-            // It was compiled when a library would do. What it lacks is in the file.
-            let refusal = self.compiler.inspect(wasm, waiting)?.refusal;
-            return Err(refusal.map_or(CompileError::Changed, CompileError::Refused));
+        if !entry.admits(program.entry_points) {
+            // It was compiled when something else would do. What it lacks is in the file.
+            let compiled = self.compiler.compile(wasm, entry, key::withheld(), waiting);
+            return Err(compiled.err().unwrap_or(CompileError::Changed));
         }
         Ok(program)
     }
@@ -218,9 +218,9 @@ impl AotCache {
             Err(error) => log::warn!("compile {} again: {error}", key.name(Kind::Program)),
         }
         lock::sweep(&dir);
-        let CompiledFile { file, is_command, cost } =
+        let CompiledFile { file, entry_points, cost } =
             self.compiler.compile(wasm, entry, key::withheld(), waiting)?;
-        let about = About { origin: wasm.sha256_bytes(), is_command, name: wasm.name() };
+        let about = About { origin: wasm.sha256_bytes(), entry_points, name: wasm.name() };
         let fill = |target: &File| store::copy_program(&file, target);
         let stored = store::write(&dir, &key, Kind::Program, about, fill);
         drop(lock);
@@ -230,7 +230,7 @@ impl AotCache {
                 let path = self.path.join(key.name(Kind::Program));
                 Ok(from_cache(stored, Origin::Compiled { path, cost }, key))
             }
-            Err(cause) => in_memory(CompiledFile { file, is_command, cost }, cause, key, wasm),
+            Err(cause) => in_memory(CompiledFile { file, entry_points, cost }, cause, key, wasm),
         }
     }
 
@@ -275,8 +275,8 @@ impl AotCache {
 
 fn from_cache(stored: Stored, origin: Origin, key: Key) -> CompiledProgram {
     let Stored { file, trailer } = stored;
-    let (bytes, is_command, name) = (trailer.bytes, trailer.is_command, trailer.name);
-    CompiledProgram { file, bytes, is_command, origin, key, name }
+    let (bytes, entry_points, name) = (trailer.bytes, trailer.entry_points, trailer.name);
+    CompiledProgram { file, bytes, entry_points, origin, key, name }
 }
 
 fn in_memory(
@@ -285,8 +285,8 @@ fn in_memory(
     key: Key,
     wasm: &Wasm,
 ) -> Result<CompiledProgram, CompileError> {
-    let CompiledFile { file, is_command, cost } = program;
+    let CompiledFile { file, entry_points, cost } = program;
     let bytes = file.metadata().map_err(CompileError::CreateMemory)?.len();
     let (origin, name) = (Origin::Uncached { cause, cost }, wasm.name().to_owned());
-    Ok(CompiledProgram { file, bytes, is_command, origin, key, name })
+    Ok(CompiledProgram { file, bytes, entry_points, origin, key, name })
 }

@@ -11,6 +11,7 @@ mod admission;
 mod child;
 mod compiler;
 mod cpu;
+mod entry;
 mod inspection;
 mod outline;
 mod proposal;
@@ -29,6 +30,7 @@ use self::outline::Outline;
 pub use child::{Job, child_main};
 pub use compiler::{CompileCost, CompileError, CompiledFile, Compiler};
 pub use cpu::Withheld;
+pub use entry::{Entry, EntryPoints};
 pub use inspection::{Function, Inspection, Item, ItemKind};
 pub use outline::{Kind, Limits, MemoryNeeds};
 pub use refusal::Refusal;
@@ -70,37 +72,13 @@ fn config(withheld: Withheld) -> Config {
     config
 }
 
-/// What a program has to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// A command: a component that exports `wasi:cli/run`, a core module that exports `_start`.
-    Command,
-    /// Anything that can be loaded: what it exports can be called.
-    Any,
-}
-
-impl Entry {
-    /// The word for it among the arguments of a child.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Command => "command",
-            Self::Any => "any",
-        }
-    }
-
-    fn from_word(word: &str) -> Option<Self> {
-        [Self::Command, Self::Any].into_iter().find(|entry| entry.word() == word)
-    }
-}
-
 /// A compiled program.
 #[derive(Debug)]
 pub struct Compiled {
     /// What the guest's engine loads.
     pub program: Vec<u8>,
-    /// Whether it is a command.
-    pub is_command: bool,
+    /// Where it can begin.
+    pub entry_points: EntryPoints,
 }
 
 /// Compiles a component or a core module for this machine's CPU without what is `withheld`.
@@ -112,11 +90,8 @@ pub fn compile(wasm: &[u8], entry: Entry, withheld: Withheld) -> Result<Compiled
     admission::check_header(wasm)?;
     let outline = Outline::of(wasm)?;
     admission::admit(&outline)?;
-    let not_a_command = admission::not_a_command(&outline);
-    let is_command = not_a_command.is_none();
-    if entry == Entry::Command
-        && let Some(refusal) = not_a_command
-    {
+    let entry_points = admission::entry_points(&outline);
+    if let Some(refusal) = admission::refuse_entry(&outline, entry) {
         return Err(refusal);
     }
     let engine = Engine::new(&config(withheld)).map_err(|error| Refusal::uncompilable(&error))?;
@@ -125,7 +100,7 @@ pub fn compile(wasm: &[u8], entry: Entry, withheld: Withheld) -> Result<Compiled
         Kind::Module => engine.precompile_module(wasm),
     };
     let program = program.map_err(|error| from_compiler(wasm, &error))?;
-    Ok(Compiled { program, is_command })
+    Ok(Compiled { program, entry_points })
 }
 
 /// Why Wasmtime does not compile `wasm`. Of an error in a function its compiler tells only a sentence:

@@ -364,7 +364,7 @@ fn compile(cache: &AotCache, wasm: &Wasm) -> Result<CompiledProgram, CompileErro
     use crate::aot::Origin;
     let name = wasm.name();
     let waiting = || log::info!(program = name; "compiling");
-    let program = cache.program(wasm, ProgramEntry::Command, &waiting)?;
+    let program = cache.program(wasm, ProgramEntry::Task, &waiting)?;
     match &program.origin {
         Origin::Cached { path } => log::debug!(program = name; "cached at {}", path.display()),
         Origin::Compiled { path, cost } => {

@@ -198,7 +198,7 @@ fn the_reason_is_that_of_a_run() {
         COMMAND.replace("fd_write", "fd_open"),
         COMMAND.replace("_start", "main"),
         COMMAND.replace("(memory ", "(memory 1 1 shared) (memory "),
-        LIBRARY.replace("wasi:io/error@0.2.6", "wasi:http/types@0.2.6"),
+        LIBRARY.replace("wasi:io/error@0.2.6", "wasi:keyvalue/store@0.2.6"),
         LIBRARY.to_owned(),
     ];
     for wat in files {

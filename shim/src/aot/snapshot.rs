@@ -15,6 +15,7 @@ use super::key::Key;
 use super::lock::Lock;
 use super::store::{self, About};
 use super::{AotCache, CacheError, CompiledProgram};
+use crate::compile::EntryPoints;
 
 /// How long to wait for another process that makes the same snapshot, or stores the program: booting a
 /// guest takes milliseconds, and whoever waited in vain makes one for itself.
@@ -58,7 +59,7 @@ impl AotCache {
             return Ok(stored.file);
         }
         let name = program.name.as_str();
-        let about = About { origin: identity, is_command: program.is_command, name };
+        let about = About { origin: identity, entry_points: program.entry_points, name };
         let fill = |file: &File| write(file).and_then(|()| Ok(file.metadata()?.len()));
         let stored = store::write(&dir, &program.key, Kind::Snapshot, about, fill)?;
         drop(lock);
@@ -88,7 +89,8 @@ impl AotCache {
         if let Ok(Some(stored)) = entry::read(&dir, &key, Kind::GuestImage) {
             return Ok(stored.file);
         }
-        let about = About { origin: [0; 32], is_command: false, name: "guest image" };
+        let about =
+            About { origin: [0; 32], entry_points: EntryPoints::default(), name: "guest image" };
         let fill = |file: &File| write(file).and_then(|()| Ok(file.metadata()?.len()));
         Ok(store::write(&dir, &key, Kind::GuestImage, about, fill)?.file)
     }

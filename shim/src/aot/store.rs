@@ -21,6 +21,7 @@ use super::checksum::checksum;
 use super::entry::{Kind, Stored, check_size, read, remove, temporary_name};
 use super::key::Key;
 use super::trailer::{TRAILER_BYTES, Trailer};
+use crate::compile::EntryPoints;
 
 /// Bytes of a large page.
 pub(super) const PIECE_BYTES: usize = 2 << 20;
@@ -31,7 +32,7 @@ pub(super) struct About<'a> {
     /// SHA-256 of the wasm that a program comes from; identity of a snapshot.
     pub(super) origin: [u8; 32],
     /// Whether the program is a command.
-    pub(super) is_command: bool,
+    pub(super) entry_points: EntryPoints,
     /// What people call the wasm.
     pub(super) name: &'a str,
 }
@@ -63,7 +64,7 @@ pub(super) fn write(
             origin: about.origin,
             bytes,
             checksum: checksum(&file, end)?,
-            is_command: about.is_command,
+            entry_points: about.entry_points,
             name: about.name.to_owned(),
         };
         file.write_all_at(&trailer.encode(), end)?;

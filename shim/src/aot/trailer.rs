@@ -6,15 +6,17 @@
 //! len - 152      origin, 32 bytes: SHA-256 of the wasm, or the identity of the snapshot
 //! len - 120      bytes of the content, u64 little-endian
 //! len - 112      checksum of all before, u32 little-endian
-//! len - 108      1 if the program is a command, else 0
+//! len - 108      where the program can begin: 1 as a command, 2 as a handler of requests
 //! len - 107      name of the wasm, UTF-8, cut off and filled with zeros to 103 bytes
 //! len -   4      CRC-32 of the trailer's 188 bytes before, u32 little-endian
 //! ```
 //!
 //! Rule: decoding believes nothing that the CRC-32 does not cover, and the file's length.
 
+use crate::compile::EntryPoints;
+
 /// The last byte is the version of the trailer.
-pub(super) const MAGIC: &[u8; 8] = b"hlcwasm\x04";
+pub(super) const MAGIC: &[u8; 8] = b"hlcwasm\x05";
 /// Bytes of a trailer.
 pub(super) const TRAILER_BYTES: usize = 192;
 /// Bytes of a name.
@@ -31,8 +33,8 @@ pub(super) struct Trailer {
     pub(super) bytes: u64,
     /// [Checksum](super::checksum) of the content and what fills it up.
     pub(super) checksum: u32,
-    /// Whether the program is a command.
-    pub(super) is_command: bool,
+    /// Where the program can begin.
+    pub(super) entry_points: EntryPoints,
     /// What people call the wasm.
     pub(super) name: String,
 }
@@ -48,7 +50,7 @@ impl Trailer {
             &self.origin,
             &self.bytes.to_le_bytes(),
             &self.checksum.to_le_bytes(),
-            &[u8::from(self.is_command)],
+            &[self.entry_points.to_bits()],
             self.name.as_bytes().get(..name).unwrap_or_default(),
         ];
         let (head, tail) = encoded.split_at_mut(TRAILER_BYTES - 4);
@@ -70,14 +72,14 @@ impl Trailer {
         let (origin, rest) = rest.split_first_chunk()?;
         let (bytes, rest) = rest.split_first_chunk()?;
         let (checksum, rest) = rest.split_first_chunk()?;
-        let (is_command, name) = rest.split_first()?;
+        let (entry_points, name) = rest.split_first()?;
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
         Some(Self {
             key: *key,
             origin: *origin,
             bytes: u64::from_le_bytes(*bytes),
             checksum: u32::from_le_bytes(*checksum),
-            is_command: *is_command == 1,
+            entry_points: EntryPoints::from_bits(*entry_points),
             name: String::from_utf8_lossy(name).into_owned(),
         })
     }
@@ -93,7 +95,7 @@ mod tests {
             origin: [8; 32],
             bytes: 1 << 40,
             checksum: 0xdead_beef,
-            is_command: true,
+            entry_points: EntryPoints { command: true, handler: false },
             name: name.to_owned(),
         }
     }

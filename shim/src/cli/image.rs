@@ -104,7 +104,7 @@ impl Options {
     fn prepare(self, cache: &CacheOptions) -> Result<(), CliError> {
         let wasm = wasm(&self.address, &self.namespace, &self.reference)?;
         let cache = cache.open();
-        let program = program(&wasm, Entry::Command, &cache)?;
+        let program = program(&wasm, Entry::Task, &cache)?;
         snapshots::prepare(&cache, &program);
         let subject = ("reference", self.reference.as_str(), self.reference.as_str());
         compile::print(self.json, subject, &wasm, &program)

@@ -4,11 +4,11 @@
 //! provides, nothing to run) is refused here, by name. Of several reasons the one is given that tells
 //! most about how the file was built.
 
-use super::Refusal;
 use super::outline::{CoreImport, CoreType, Kind, Outline};
 use super::proposal;
 use super::refusal::one_line;
 use super::wasi::{P0_MODULE, P1_MODULE, interface_0_2, is_provided, p1_function};
+use super::{Entry, EntryPoints, Refusal};
 
 /// Most exports that a message lists.
 const EXPORTS_LISTED_MAX: usize = 10;
@@ -84,15 +84,42 @@ fn admit_core(import: &CoreImport<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// Why the file is no command; `None` if it is one. A file that is none is a library: what it exports
-/// can be called.
-pub(super) fn not_a_command(outline: &Outline<'_>) -> Option<Refusal> {
+/// Where the program can begin.
+pub(super) fn entry_points(outline: &Outline<'_>) -> EntryPoints {
+    EntryPoints { command: not_a_command(outline).is_none(), handler: is_handler(outline) }
+}
+
+/// Why the file is not what is asked for; `None` if it is.
+pub(super) fn refuse_entry(outline: &Outline<'_>, entry: Entry) -> Option<Refusal> {
+    if entry.admits(entry_points(outline)) {
+        return None;
+    }
+    match entry {
+        Entry::Handler => Some(Refusal::NoHandler {
+            exports: shown(outline.exports.iter().copied()),
+            is_command: not_a_command(outline).is_none(),
+        }),
+        Entry::Command | Entry::Task | Entry::Any => not_a_command(outline),
+    }
+}
+
+fn is_handler(outline: &Outline<'_>) -> bool {
+    outline.kind == Kind::Component && exports(outline, "wasi:http/incoming-handler")
+}
+
+fn exports(outline: &Outline<'_>, interface: &str) -> bool {
+    outline.exports.iter().any(|name| interface_0_2(name) == Some(interface))
+}
+
+/// Why the file is no command; `None` if it is one. A file that has no entry point is a library: what it
+/// exports can be called.
+fn not_a_command(outline: &Outline<'_>) -> Option<Refusal> {
     match outline.kind {
-        Kind::Component => {
-            let runs = |name: &&str| interface_0_2(name) == Some("wasi:cli/run");
-            let none = !outline.exports.iter().any(runs);
-            none.then(|| Refusal::NoRun { exports: shown(outline.exports.iter().copied()) })
-        }
+        Kind::Component if exports(outline, "wasi:cli/run") => None,
+        Kind::Component => Some(Refusal::NoRun {
+            exports: shown(outline.exports.iter().copied()),
+            is_handler: is_handler(outline),
+        }),
         Kind::Module => match start(outline) {
             Some(CoreType::Func(ty)) if ty.params().is_empty() && ty.results().is_empty() => None,
             Some(CoreType::Func(ty)) => Some(Refusal::StartSignature { found: one_line(ty) }),

@@ -17,7 +17,7 @@ use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal,
 use serde::{Deserialize, Serialize};
 
 use super::inspection::Inspection;
-use super::{Entry, Refusal, WASM_BYTES_MAX, compile};
+use super::{Entry, EntryPoints, Refusal, WASM_BYTES_MAX, compile};
 use crate::aot::sha256_hex;
 
 /// Most descriptors of the child: its three, and a few that the runtime opens and closes.
@@ -90,8 +90,8 @@ impl Job {
 pub(super) struct Told {
     /// Most memory that it used, in bytes; `None` if it could not find out.
     pub(super) peak_bytes: Option<u64>,
-    /// Whether the program is a command.
-    pub(super) is_command: bool,
+    /// Where the program can begin.
+    pub(super) entry_points: EntryPoints,
 }
 
 /// What a child does not come to an end for.
@@ -120,15 +120,15 @@ pub fn child_main(args: &[OsString]) -> Option<ExitCode> {
             let withheld = withheld.parse().ok()?;
             work(job, digest, |wasm| {
                 let compiled = compile(wasm, entry, withheld)?;
-                Ok((compiled.program, compiled.is_command))
+                Ok((compiled.program, compiled.entry_points))
             })
         }
         [word, digest] => work(job(Job::Inspect, word)?, digest, |wasm| {
             let inspection = Inspection::of(wasm)?;
-            let is_command = inspection.is_command;
+            let entry_points = inspection.entry_points;
             let json = serde_json::to_vec(&inspection).unwrap_or_default();
             match json.len() <= INSPECTION_BYTES_MAX {
-                true => Ok((json, is_command)),
+                true => Ok((json, entry_points)),
                 false => Err(Refusal::TooManyNames),
             }
         }),
@@ -154,11 +154,11 @@ fn tell(what: &impl Serialize) -> io::Result<()> {
 }
 
 /// Does `job` on descriptor 0: `result` makes the bytes for descriptor 1 out of those read, and says
-/// whether they are of a command.
+/// where they can begin.
 fn work(
     job: Job,
     expected: &str,
-    result: impl FnOnce(&[u8]) -> Result<(Vec<u8>, bool), Refusal>,
+    result: impl FnOnce(&[u8]) -> Result<(Vec<u8>, EntryPoints), Refusal>,
 ) -> Result<Told, ChildError> {
     confine(job.limits()).map_err(ChildError::Confine)?;
     let wasm = read().map_err(ChildError::Read)?;
@@ -167,10 +167,10 @@ fn work(
         let expected = expected.to_owned();
         return Err(Refusal::OtherContent { found, expected }.into());
     }
-    let (bytes, is_command) = result(&wasm)?;
+    let (bytes, entry_points) = result(&wasm)?;
     let write = || File::from(io::stdout().as_fd().try_clone_to_owned()?).write_all(&bytes);
     write().map_err(ChildError::Write)?;
-    Ok(Told { peak_bytes: peak_bytes(), is_command })
+    Ok(Told { peak_bytes: peak_bytes(), entry_points })
 }
 
 fn read() -> io::Result<Vec<u8>> {

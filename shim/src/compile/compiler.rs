@@ -22,7 +22,7 @@ use super::child::{INSPECTION_BYTES_MAX, Job, REFUSED, Told};
 use super::inspection::Inspection;
 use super::refusal::one_line;
 use super::turn::{self, Turn};
-use super::{Entry, Refusal, Withheld};
+use super::{Entry, EntryPoints, Refusal, Withheld};
 use crate::aot::Wasm;
 use crate::workload::size;
 
@@ -123,8 +123,8 @@ impl fmt::Display for CompileCost {
 pub struct CompiledFile {
     /// Sealed memory with the program and nothing else.
     pub file: File,
-    /// Whether it is a command.
-    pub is_command: bool,
+    /// Where it can begin.
+    pub entry_points: EntryPoints,
     /// What it took.
     pub cost: CompileCost,
 }
@@ -180,7 +180,7 @@ impl Compiler {
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
         fcntl_add_seals(&file, seals).map_err(|error| CompileError::CreateMemory(error.into()))?;
         let cost = CompileCost { time: started.elapsed(), peak_bytes: told.peak_bytes };
-        Ok(CompiledFile { file, is_command: told.is_command, cost })
+        Ok(CompiledFile { file, entry_points: told.entry_points, cost })
     }
 
     /// Says what `wasm` is.

@@ -10,7 +10,7 @@ use wasmtime::wasmparser::Validator;
 use super::outline::{CoreType, Kind, MemoryNeeds, Outline};
 use super::refusal::one_line;
 use super::wasi::{P1_MODULE, interface_0_2};
-use super::{Refusal, admission, proposal, signature};
+use super::{Entry, EntryPoints, Refusal, admission, proposal, signature};
 
 /// Most imports and exports that are listed.
 pub(super) const NAMES_MAX: usize = 100_000;
@@ -24,9 +24,9 @@ pub struct Inspection {
     pub world: String,
     /// The versions of WASI that it names: `0.2.6`, or `preview 1`.
     pub wasi: Vec<String>,
-    /// Whether it has an entry point that can be run.
-    pub is_command: bool,
-    /// Why it cannot run here as a command; `None` if it can.
+    /// Where it can begin.
+    pub entry_points: EntryPoints,
+    /// Why it can neither run here nor be served; `None` if it can.
     pub refusal: Option<Refusal>,
     /// Why its functions cannot be called here; `None` if they can.
     pub invoke_refusal: Option<Refusal>,
@@ -101,8 +101,7 @@ impl Inspection {
             },
         };
         let invoke_refusal = admission::admit(&outline).err().or(proposal);
-        let not_a_command = admission::not_a_command(&outline);
-        let is_command = not_a_command.is_none();
+        let entry_points = admission::entry_points(&outline);
         let (imports, exports) = match outline.kind {
             Kind::Module => (core_imports(&outline), core_exports(&outline)),
             Kind::Component => signature::of_component(wasm).unwrap_or_else(|| {
@@ -112,10 +111,12 @@ impl Inspection {
         };
         Ok(Self {
             kind: outline.kind,
-            world: world(&outline, is_command).to_owned(),
+            world: world(&outline, entry_points).to_owned(),
             wasi: wasi_versions(&outline),
-            is_command,
-            refusal: invoke_refusal.clone().or(not_a_command),
+            entry_points,
+            refusal: invoke_refusal
+                .clone()
+                .or_else(|| admission::refuse_entry(&outline, Entry::Task)),
             invoke_refusal,
             imports,
             exports,
@@ -180,7 +181,7 @@ fn core_exports(outline: &Outline<'_>) -> Vec<Item> {
 }
 
 /// What the file is made for.
-fn world(outline: &Outline<'_>, is_command: bool) -> &'static str {
+fn world(outline: &Outline<'_>, entry_points: EntryPoints) -> &'static str {
     let exports_interface = |interface: &str| {
         outline.exports.iter().any(|name| name.split('@').next() == Some(interface))
     };
@@ -188,7 +189,7 @@ fn world(outline: &Outline<'_>, is_command: bool) -> &'static str {
     match outline.kind {
         Kind::Component if exports_interface("wasi:cli/run") => "wasi:cli/command",
         Kind::Component if exports_interface("wasi:http/incoming-handler") => "wasi:http/proxy",
-        Kind::Module if is_command => "command",
+        Kind::Module if entry_points.command => "command",
         Kind::Module if initializes => "reactor",
         Kind::Component | Kind::Module => "library",
     }

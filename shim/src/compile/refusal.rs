@@ -46,11 +46,25 @@ pub enum Refusal {
     #[error(
         "exports no wasi:cli/run@0.2, so it is not a command; it exports {}{}",
         list(exports),
-        how_to_call(exports)
+        if *is_handler { "; `hyperlight serve` serves it" } else { how_to_call(exports) }
     )]
     NoRun {
         /// What the component exports.
         exports: Vec<String>,
+        /// It handles HTTP requests.
+        is_handler: bool,
+    },
+    /// Something that does not handle HTTP requests.
+    #[error(
+        "exports no wasi:http/incoming-handler@0.2, so it handles no requests{}",
+        if *is_command { "; it is a command: `hyperlight run` runs it".to_owned() }
+        else { format!("; it exports {}{}", list(exports), how_to_call(exports)) }
+    )]
+    NoHandler {
+        /// What the component exports.
+        exports: Vec<String>,
+        /// It is a command.
+        is_command: bool,
     },
     /// A core module without an entry point.
     #[error(

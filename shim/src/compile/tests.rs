@@ -33,9 +33,9 @@ fn with_import(name: &str) -> Vec<u8> {
 
 #[test]
 fn a_command_component_is_compiled() {
-    let Compiled { program, is_command } = compiled(&binary(COMMAND)).unwrap();
+    let Compiled { program, entry_points } = compiled(&binary(COMMAND)).unwrap();
     let kind = Engine::detect_precompiled(&program);
-    assert_eq!((kind, is_command), (Some(wasmtime::Precompiled::Component), true));
+    assert_eq!((kind, entry_points.command), (Some(wasmtime::Precompiled::Component), true));
 }
 
 #[test]
@@ -47,9 +47,9 @@ fn a_command_module_is_compiled() {
                 (func (param i32 i64 i32 i32) (result i32)))
             (memory (export "memory") 1) (func (export "_start")))"#,
     );
-    let Compiled { program, is_command } = compiled(&wasm).unwrap();
+    let Compiled { program, entry_points } = compiled(&wasm).unwrap();
     let kind = Engine::detect_precompiled(&program);
-    assert_eq!((kind, is_command), (Some(wasmtime::Precompiled::Module), true));
+    assert_eq!((kind, entry_points.command), (Some(wasmtime::Precompiled::Module), true));
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_library_is_compiled_for_who_calls_its_functions() {
     let component = COMMAND.replace("wasi:cli/run@0.2.6", "my:own/runner");
     for library in [reactor, &component] {
         let library = compile(&binary(library), Entry::Any, Withheld::default()).unwrap();
-        assert!(!library.is_command);
+        assert_eq!(library.entry_points, EntryPoints::default());
     }
 }
 
@@ -72,7 +72,7 @@ fn every_patch_release_that_the_guest_has_may_be_imported() {
 #[test]
 fn what_guests_do_not_have_is_refused_by_name() {
     let names = [
-        "wasi:http/types@0.2.0",
+        "wasi:http/types@0.2.13",
         "wasi:io/error@0.2.13",
         "wasi:io/error@0.3.0",
         "wasi:io/error@0.2.00",
@@ -106,7 +106,10 @@ fn an_import_of_a_nested_component_is_nobodys_business() {
 fn a_component_without_run_is_told_what_it_exports() {
     let other = COMMAND.replace("wasi:cli/run@0.2.6", "my:own/runner");
     let refusal = refusal(&binary(&other));
-    assert_eq!(refusal, Refusal::NoRun { exports: vec!["my:own/runner".to_owned()] });
+    assert_eq!(
+        refusal,
+        Refusal::NoRun { exports: vec!["my:own/runner".to_owned()], is_handler: false }
+    );
     assert!(refusal.to_string().contains("it exports my:own/runner"), "{refusal}");
     let nothing = compiled(b"\0asm\x0d\0\x01\0").unwrap_err().to_string();
     assert!(nothing.contains("exports nothing"), "{nothing}");
@@ -180,10 +183,22 @@ fn threads_are_named_whatever_else_is_imported() {
 }
 
 #[test]
-fn http_is_refused_with_how_to_build_without_it() {
-    let refusal = refusal(&with_import("wasi:http/types@0.2.3")).to_string();
-    assert!(refusal.contains("wasi:http/types@0.2.3"), "{refusal}");
-    assert!(refusal.contains("--disable http"), "{refusal}");
+fn a_component_that_handles_requests_is_a_task_and_no_command() {
+    let handler =
+        binary(&COMMAND.replace("wasi:cli/run@0.2.6", "wasi:http/incoming-handler@0.2.0"));
+    let refusal = refusal(&handler).to_string();
+    assert!(refusal.contains("not a command") && refusal.contains("hyperlight serve"), "{refusal}");
+    for entry in [Entry::Handler, Entry::Task, Entry::Any] {
+        let compiled = compile(&handler, entry, Withheld::default()).unwrap();
+        assert_eq!(compiled.entry_points, EntryPoints { command: false, handler: true });
+    }
+}
+
+#[test]
+fn a_command_handles_no_requests_and_is_told_so() {
+    let refused = compile(&binary(COMMAND), Entry::Handler, Withheld::default()).unwrap_err();
+    let text = refused.to_string();
+    assert!(text.contains("handles no requests") && text.contains("hyperlight run"), "{text}");
 }
 
 #[test]
@@ -332,7 +347,8 @@ fn a_refusal_survives_its_json() {
     let refusals = [
         Refusal::NoStart { functions: Vec::new() },
         Refusal::Invalid { reason: "r".to_owned(), offset: 7 },
-        Refusal::NoRun { exports: vec!["a".to_owned()] },
+        Refusal::NoRun { exports: vec!["a".to_owned()], is_handler: true },
+        Refusal::NoHandler { exports: vec!["a".to_owned()], is_command: true },
     ];
     for refusal in refusals {
         let json = serde_json::to_string(&refusal).unwrap();

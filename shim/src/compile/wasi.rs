@@ -38,6 +38,7 @@ const PROVIDED: &[(&str, &[&str])] = &[
     ("wasi:filesystem", &["preopens", "types"]),
     ("wasi:io", &["error", "poll", "streams"]),
     ("wasi:random", &["insecure", "insecure-seed", "random"]),
+    ("wasi:http", &["outgoing-handler", "types"]),
     (
         "wasi:sockets",
         &[
@@ -73,11 +74,7 @@ pub(super) fn interface_0_2(name: &str) -> Option<&str> {
 /// What to do about an import that is not provided.
 pub(super) fn advice(import: &str) -> String {
     let version = import.split_once('@').map_or("", |(_, version)| version);
-    if import.starts_with("wasi:http/") && version.starts_with("0.2.") {
-        "guests have no HTTP; build without it (a JavaScript component with \
-         `--disable http fetch-event`)"
-            .to_owned()
-    } else if import.starts_with("wasi:") && version.starts_with("0.3.") {
+    if import.starts_with("wasi:") && version.starts_with("0.3.") {
         "it is of WASI 0.3; build for WASI 0.2".to_owned()
     } else if import.starts_with("wasi:") && version.contains("-rc") {
         "it is of a draft; build with a toolchain of WASI 0.2.0 or later".to_owned()
@@ -170,11 +167,11 @@ mod tests {
 
     #[test]
     fn advice_depends_on_what_is_missing() {
-        assert!(advice("wasi:http/types@0.2.0").contains("--disable http"));
         assert!(advice("wasi:cli/stdin@0.3.0").contains("WASI 0.2"));
         assert!(advice("wasi:cli/stdin@0.2.0-rc-2023-12-05").contains("draft"));
         let other = advice("my:own/thing");
-        let packages = "wasi:cli, wasi:clocks, wasi:filesystem, wasi:io, wasi:random, wasi:sockets";
+        let packages =
+            "wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:io, wasi:random, wasi:sockets";
         assert!(other.contains("compose") && other.contains(packages), "{other}");
     }
 }

@@ -3,9 +3,14 @@ use std::path::PathBuf;
 
 use super::super::store::{About, write};
 use super::*;
+use crate::compile::EntryPoints;
 
 const PROGRAM: &[u8] = b"a program that is long enough to be damaged in the middle";
-const ABOUT: About<'_> = About { origin: [5; 32], is_command: true, name: "app.wasm" };
+const ABOUT: About<'_> = About {
+    origin: [5; 32],
+    entry_points: EntryPoints { command: true, handler: true },
+    name: "app.wasm",
+};
 
 /// A cache directory with one program in it.
 struct Cache {
@@ -59,7 +64,7 @@ impl Cache {
 fn what_was_written_is_read_back() {
     let cache = Cache::new();
     let Stored { file, trailer } = cache.read().unwrap();
-    assert_eq!((trailer.is_command, trailer.name.as_str()), (true, "app.wasm"));
+    assert_eq!((trailer.entry_points, trailer.name.as_str()), (ABOUT.entry_points, "app.wasm"));
     let mut program = vec![0; usize::try_from(trailer.bytes).unwrap()];
     file.read_exact_at(&mut program, 0).unwrap();
     assert_eq!(program, PROGRAM);

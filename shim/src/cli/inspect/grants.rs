@@ -31,7 +31,9 @@ const CLOCKS: Grant = Grant::ByDefault("clocks");
 const RANDOM: Grant = Grant::ByDefault("random numbers");
 const ENVIRONMENT: Grant = Grant::ByOption("--env", "environment variables");
 const DIRECTORIES: Grant = Grant::ByOption("--dir", "directories");
-const NETWORK: Grant = Grant::Never("network");
+const NETWORK: Grant = Grant::ByDefault("network");
+/// Preview 1 can only use sockets that somebody opened before.
+const OPEN_SOCKETS: Grant = Grant::Never("open sockets");
 
 /// What the interfaces of WASI 0.2, and the functions of preview 1, give: by the start of their names.
 const TABLE: &[(&str, &[Grant])] = &[
@@ -50,7 +52,7 @@ const TABLE: &[(&str, &[Grant])] = &[
     ("wasi_snapshot_preview1.fd_write", &[STREAMS]),
     ("wasi_snapshot_preview1.path_", &[DIRECTORIES]),
     ("wasi_snapshot_preview1.random_", &[RANDOM]),
-    ("wasi_snapshot_preview1.sock_", &[NETWORK]),
+    ("wasi_snapshot_preview1.sock_", &[OPEN_SOCKETS]),
 ];
 
 impl Grants {

@@ -58,7 +58,10 @@ fn write(
 }
 
 fn runs(inspection: &Inspection) -> String {
+    let points = inspection.entry_points;
     match (&inspection.refusal, &inspection.invoke_refusal) {
+        (None, _) if points.command && points.handler => "yes, and serves requests".to_owned(),
+        (None, _) if points.handler => "by `hyperlight serve`".to_owned(),
         (None, _) => "yes".to_owned(),
         (Some(refusal), Some(_)) => format!("no: {refusal}"),
         (Some(refusal), None) => format!("with --invoke only: {refusal}"),
