@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
 use vmm::host::{DirAccess, Host, Stdio};
-use vmm::{BootParams, Config, Exit, Image, MicroVm, Program, Rewound, Shell, Snapshot};
+use vmm::{BootParams, Config, Exit, Image, MicroVm, Program, Rewound, Snapshot};
 
 use super::{Cached, RunError, Standby};
 use crate::error::line;
@@ -122,20 +122,20 @@ impl Source {
         params: &BootParams,
         host: Host,
     ) -> Result<MicroVm, RunError> {
-        Ok(match self.rewound(standby.0)? {
+        Ok(match self.rewound(standby)? {
             Some(rewound) => rewound.start(params, host)?,
             None => MicroVm::boot(&self.config, &self.image, &self.program, params, host)?,
         })
     }
 
-    /// A micro-VM of `shell` in the state of the snapshot; none without a snapshot.
+    /// A micro-VM in `standby` in the state of the snapshot; none without a snapshot.
     ///
     /// # Errors
     ///
     /// [`RunError::Vmm`].
-    pub fn rewound(&self, shell: Shell) -> Result<Option<Rewound>, RunError> {
+    pub fn rewound(&self, standby: Standby) -> Result<Option<Rewound>, RunError> {
         let Some(snapshot) = &self.snapshot else { return Ok(None) };
-        Ok(Some(Rewound::new(shell, &self.image, &self.program, snapshot, &self.config)?))
+        Ok(Some(Rewound::new(standby.0, &self.image, &self.program, snapshot, &self.config)?))
     }
 }
 
