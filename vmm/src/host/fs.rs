@@ -29,7 +29,7 @@ pub(super) use self::list::list;
 use super::clock::{nanoseconds, timespec};
 use super::errno::refusal;
 use super::handles::{DirAccess, Object, Role};
-use super::{Answer, stdio};
+use super::{Answer, net, stdio};
 
 /// Permissions of what a guest creates, before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
@@ -38,7 +38,7 @@ const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o777);
 /// `O_DSYNC`. Not `OFlags::DSYNC`, which rustix makes the costlier `O_SYNC` on Linux.
 const DSYNC: OFlags = OFlags::from_bits_retain(libc::O_DSYNC.cast_unsigned());
 
-/// Reads up to `len` bytes into `reply`: a file at `offset`, a stream where it stands.
+/// Reads up to `len` bytes into `reply`: a file at `offset`, a stream or socket where it stands.
 pub(super) fn read(
     object: &Object,
     offset: u64,
@@ -51,12 +51,13 @@ pub(super) fn read(
     let read = match object.role {
         Role::File => pread(object.fd(), buffer, position(offset)?).map_err(refusal)?,
         Role::Stream { may_wait } => stdio::read(object.fd(), may_wait, wait, buffer)?,
-        Role::Directory | Role::Name => return Err(Errno::BadHandle),
+        Role::Socket { .. } => net::read(object.fd(), wait, buffer)?,
+        Role::Directory | Role::Name | Role::Lookup(_) => return Err(Errno::BadHandle),
     };
     Ok(Answer::data(read))
 }
 
-/// Writes `data`: to a file at `offset` or [`APPEND`], to a stream where it stands.
+/// Writes `data`: to a file at `offset` or [`APPEND`], to a stream or socket where it stands.
 pub(super) fn write(
     object: &Object,
     offset: u64,
@@ -68,7 +69,8 @@ pub(super) fn write(
         Role::File if offset == APPEND => return append(object, data, reply),
         Role::File => pwrite(object.fd(), data, position(offset)?).map_err(refusal)?,
         Role::Stream { may_wait } => stdio::write(object.fd(), may_wait, wait, data)?,
-        Role::Directory | Role::Name => return Err(Errno::BadHandle),
+        Role::Socket { .. } => net::write(object.fd(), wait, data)?,
+        Role::Directory | Role::Name | Role::Lookup(_) => return Err(Errno::BadHandle),
     };
     Ok(Answer { value: written as u64, data_bytes: 0 })
 }
@@ -121,7 +123,7 @@ pub(super) fn stat_at(
 /// wrote there is not the guest's to remove.
 pub(super) fn set_size(object: &Object, size: u64) -> Result<Answer, Errno> {
     match object.role {
-        Role::Stream { .. } => return Err(Errno::Invalid),
+        Role::Stream { .. } | Role::Socket { .. } | Role::Lookup(_) => return Err(Errno::Invalid),
         Role::Directory => return Err(Errno::BadHandle),
         Role::File | Role::Name => object.check_changeable()?,
     }
@@ -140,8 +142,8 @@ pub(super) fn set_size(object: &Object, size: u64) -> Result<Answer, Errno> {
 pub(super) fn allocate(object: &Object, offset: u64, len: u64) -> Result<Answer, Errno> {
     match object.role {
         Role::File => object.check_changeable()?,
-        Role::Stream { .. } => return Err(Errno::NotSeekable),
-        Role::Directory | Role::Name => return Err(Errno::BadHandle),
+        Role::Stream { .. } | Role::Socket { .. } => return Err(Errno::NotSeekable),
+        Role::Directory | Role::Name | Role::Lookup(_) => return Err(Errno::BadHandle),
     }
     let (offset, len) = (position(offset)?, position(len)?);
     fallocate(object.fd(), FallocateFlags::empty(), offset, len).map_err(refusal)?;
@@ -161,8 +163,8 @@ pub(super) fn advise(
 ) -> Result<Answer, Errno> {
     match object.role {
         Role::File => {}
-        Role::Stream { .. } => return Err(Errno::NotSeekable),
-        Role::Directory | Role::Name => return Err(Errno::BadHandle),
+        Role::Stream { .. } | Role::Socket { .. } => return Err(Errno::NotSeekable),
+        Role::Directory | Role::Name | Role::Lookup(_) => return Err(Errno::BadHandle),
     }
     let advice = match advice {
         Advice::Normal => OsAdvice::Normal,

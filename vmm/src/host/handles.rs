@@ -10,10 +10,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use abi::{Errno, Handle};
+use abi::{Errno, Family, Handle, SocketKind};
 use rustix::process::{Resource, getrlimit};
 
 use super::http::Exchange;
+use super::net::{Lookup, Socket};
 
 /// Most handles that one guest has open at once: four times the customary limit of open files of a
 /// process (1024), and at most a few hundred KiB of table.
@@ -33,7 +34,7 @@ pub enum DirAccess {
 }
 
 /// How an object is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Role {
     /// The base of paths; can be listed.
     Directory,
@@ -46,6 +47,15 @@ pub(super) enum Role {
     },
     /// A bare name (`O_PATH`): can be described and have its times set.
     Name,
+    /// A socket. One of kind stream is read and written as a stream is.
+    Socket {
+        /// Which addresses it has.
+        family: Family,
+        /// What it carries.
+        kind: SocketKind,
+    },
+    /// A name that is looked up; its addresses are read as a stream is.
+    Lookup(Lookup),
 }
 
 /// An open object and its rights.
@@ -180,24 +190,47 @@ impl Handles {
         }
     }
 
-    /// A file or stream with the read right.
+    /// What has data, with the read right.
     pub(super) fn readable(&self, handle: Handle) -> Result<&Object, Errno> {
         let object = self.get(handle)?;
-        let has_data = matches!(object.role, Role::File | Role::Stream { .. });
+        let has_data = match object.role {
+            Role::File | Role::Stream { .. } | Role::Lookup(_) => true,
+            Role::Socket { kind, .. } => kind == SocketKind::Stream,
+            Role::Directory | Role::Name => false,
+        };
         if has_data && object.read { Ok(object) } else { Err(Errno::BadHandle) }
     }
 
-    /// A file or stream with the write right.
+    /// What takes data, with the write right.
     pub(super) fn writable(&self, handle: Handle) -> Result<&Object, Errno> {
         let object = self.get(handle)?;
-        let takes_data = matches!(object.role, Role::File | Role::Stream { .. });
+        let takes_data = match object.role {
+            Role::File | Role::Stream { .. } => true,
+            Role::Socket { kind, .. } => kind == SocketKind::Stream,
+            Role::Directory | Role::Name | Role::Lookup(_) => false,
+        };
         if takes_data && object.write { Ok(object) } else { Err(Errno::BadHandle) }
+    }
+
+    /// A socket.
+    pub(super) fn socket(&self, handle: Handle) -> Result<Socket<'_>, Errno> {
+        let object = self.get(handle)?;
+        match object.role {
+            Role::Socket { family, kind } => Ok(Socket { handle, fd: object.fd(), family, kind }),
+            _ => Err(Errno::BadHandle),
+        }
+    }
+
+    /// A socket of this kind.
+    pub(super) fn socket_of(&self, kind: SocketKind, handle: Handle) -> Result<Socket<'_>, Errno> {
+        let socket = self.socket(handle)?;
+        if socket.kind == kind { Ok(socket) } else { Err(Errno::BadHandle) }
     }
 
     /// A directory, opened for reading.
     pub(super) fn directory(&self, handle: Handle) -> Result<&Object, Errno> {
         let object = self.get(handle)?;
-        if object.role == Role::Directory { Ok(object) } else { Err(Errno::BadHandle) }
+        if matches!(object.role, Role::Directory) { Ok(object) } else { Err(Errno::BadHandle) }
     }
 
     /// A directory with the right to change it.

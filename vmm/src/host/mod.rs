@@ -17,6 +17,7 @@ mod errno;
 mod fs;
 mod handles;
 pub mod http;
+mod net;
 mod poll;
 mod stdio;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use std::sync::Arc;
 
 use abi::boot::{Preopen, boot_flags};
 use abi::http::HEAD_BYTES_MAX;
-use abi::{Errno, Handle, Request, layout};
+use abi::{Errno, Handle, Request, SocketKind, layout};
 use rustix::fs::{FileType, fstat};
 use rustix::termios::isatty;
 use zerocopy::{Immutable, IntoBytes};
@@ -39,6 +40,9 @@ use self::errno::refusal;
 pub use self::handles::DirAccess;
 use self::handles::{Handles, Object, Role};
 use self::http::{Exchange, Fetch, Incoming, Outgoing};
+pub use self::net::{
+    Destination, DestinationError, LookUp, LookupError, LookupRequest, Network, Policy,
+};
 pub use self::stdio::Stdio;
 use crate::signal;
 
@@ -47,6 +51,7 @@ use crate::signal;
 /// * [`Handle::STDIN`] can be read, [`Handle::STDOUT`] and [`Handle::STDERR`] can be written.
 /// * No directory is open unless [`preopen`](Self::preopen)ed.
 /// * There is no HTTP but what is [admitted](Self::admit) or [granted](Self::grant_http).
+/// * There are no sockets and no names unless [`grant_network`](Self::grant_network)ed.
 /// * At most 4096 handles are open, fewer where the process' limit of open files is lower.
 #[derive(Debug)]
 pub struct Host {
@@ -56,6 +61,7 @@ pub struct Host {
     client: Option<Client>,
     /// Rung for the guest by its exchanges; made with the first of them.
     bell: Option<Arc<Bell>>,
+    network: Option<net::Granted>,
 }
 
 /// Who makes the requests of a guest.
@@ -168,6 +174,7 @@ impl Host {
             terminal_flags: 0,
             client: None,
             bell: None,
+            network: None,
         };
         let streams = [
             (Handle::STDIN, stdio.stdin, boot_flags::STDIN_IS_TERMINAL),
@@ -267,6 +274,11 @@ impl Host {
         self.client = Some(Client(client));
     }
 
+    /// Lets the guest make sockets in the network of the calling thread, and look names up.
+    pub fn grant_network(&mut self, network: Network) {
+        self.network = Some(net::Granted::new(network));
+    }
+
     /// Which standard streams are terminals: [`boot_flags`].
     #[must_use]
     pub fn terminal_flags(&self) -> u32 {
@@ -303,7 +315,15 @@ impl Host {
             }
             Request::Read { handle, offset, len, wait } => match handles.exchange(handle) {
                 Some(exchange) => exchange.read(len, wait, reply),
-                None => fs::read(handles.readable(handle)?, offset, len, wait, reply),
+                None => {
+                    let object = handles.readable(handle)?;
+                    match (&object.role, &mut self.network) {
+                        (Role::Lookup(lookup), Some(network)) => {
+                            network.read(lookup, object.fd(), len, wait, reply)
+                        }
+                        _ => fs::read(object, offset, len, wait, reply),
+                    }
+                }
             },
             Request::Write { handle, offset, wait, data } => match handles.exchange(handle) {
                 Some(exchange) => exchange.write(wait, data),
@@ -358,17 +378,36 @@ impl Host {
             Request::ReadLinkAt { dir, path } => {
                 fs::read_link_at(handles.directory(dir)?, path, reply)
             }
-            Request::Socket { .. } | Request::Resolve { .. } => Err(Errno::Access),
-            Request::Bind { .. }
-            | Request::Listen { .. }
-            | Request::Accept { .. }
-            | Request::Connect { .. }
-            | Request::Send { .. }
-            | Request::Receive { .. }
-            | Request::Shutdown { .. }
-            | Request::Address { .. }
-            | Request::GetOption { .. }
-            | Request::SetOption { .. } => Err(Errno::BadHandle),
+            Request::Socket { family, kind } => self.socket(family, kind),
+            Request::Bind { handle, address } => net::bind(&handles.socket(handle)?, &address),
+            Request::Listen { handle, backlog } => {
+                net::listen(&handles.socket_of(SocketKind::Stream, handle)?, backlog)
+            }
+            Request::Accept { handle } => self.accept(handle, reply),
+            Request::Connect { handle, address } => {
+                let socket = handles.socket(handle)?;
+                self.network.as_ref().ok_or(Errno::BadHandle)?.connect(&socket, &address)
+            }
+            Request::Send { handle, datagrams } => {
+                let socket = handles.socket_of(SocketKind::Datagram, handle)?;
+                self.network.as_ref().ok_or(Errno::BadHandle)?.send(&socket, datagrams)
+            }
+            Request::Receive { handle, count } => {
+                let socket = handles.socket_of(SocketKind::Datagram, handle)?;
+                let network = self.network.as_mut().ok_or(Errno::BadHandle)?;
+                network.receive(&socket, count, reply)
+            }
+            Request::Shutdown { handle, direction } => {
+                net::shutdown(&handles.socket(handle)?, direction)
+            }
+            Request::Address { handle, peer } => {
+                net::address(&handles.socket(handle)?, peer, reply)
+            }
+            Request::GetOption { handle, option } => net::option(&handles.socket(handle)?, option),
+            Request::SetOption { handle, option, value } => {
+                net::set_option(&handles.socket(handle)?, option, value)
+            }
+            Request::Resolve { name } => self.resolve(name),
             Request::Respond { exchange, finished, head, body } => {
                 self.exchange(exchange)?.respond(finished, head, body)
             }
@@ -420,6 +459,9 @@ impl Host {
     fn close(&mut self, handle: Handle) -> Result<Answer, Errno> {
         self.handles.close(handle)?;
         self.preopens.retain(|(preopen, ..)| *preopen != handle);
+        if let Some(network) = &mut self.network {
+            network.forget(handle);
+        }
         Ok(Answer::DONE)
     }
 

@@ -122,8 +122,12 @@ fn parse(entries: &[u8]) -> Result<Vec<PollEntry>, Errno> {
         .ok_or(Errno::Invalid)
 }
 
-/// The events of `handle` whose call would be refused.
+/// The events of `handle` whose call would be refused. Those of a socket are about its own calls, too:
+/// accepting, receiving and sending.
 fn refused_events(handles: &Handles, handle: Handle) -> u32 {
+    if handles.socket(handle).is_ok() {
+        return 0;
+    }
     let read = if handles.readable(handle).is_ok() { 0 } else { poll_events::READ };
     let write = if handles.writable(handle).is_ok() { 0 } else { poll_events::WRITE };
     read | write
