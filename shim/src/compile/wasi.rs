@@ -36,9 +36,9 @@ const PROVIDED: &[(&str, &[&str])] = &[
     ),
     ("wasi:clocks", &["monotonic-clock", "timezone", "wall-clock"]),
     ("wasi:filesystem", &["preopens", "types"]),
+    ("wasi:http", &["outgoing-handler", "types"]),
     ("wasi:io", &["error", "poll", "streams"]),
     ("wasi:random", &["insecure", "insecure-seed", "random"]),
-    ("wasi:http", &["outgoing-handler", "types"]),
     (
         "wasi:sockets",
         &[
