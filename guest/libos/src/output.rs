@@ -1,14 +1,15 @@
 //! Output that a stream has taken and the host has not: the part of a non-blocking write for which a
-//! pipe had no room.
+//! pipe or connection had no room.
 //!
 //! Invariant: pending bytes of a handle go out before anything else that is written to it by way of a
-//! stream, and the handle stays open until they are gone or its reader is.
+//! stream, before what it sends is ended, and the handle stays open until they are gone or its reader is.
+//! They go out whenever the program waits for anything, whether their stream is still there or not.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use abi::{Errno, Handle};
+use abi::{Direction, Errno, Handle, Request};
 
 use crate::handle::OwnedHandle;
 
@@ -20,6 +21,45 @@ pub(crate) struct Outputs(BTreeMap<Handle, Pending>);
 struct Pending {
     handle: Arc<OwnedHandle>,
     bytes: Vec<u8>,
+    /// Nothing more is sent after the bytes.
+    ends: bool,
+    /// Why the bytes have nowhere to go, which the next call of their stream is to be told.
+    failed: Option<Errno>,
+}
+
+impl Pending {
+    fn of(handle: &Arc<OwnedHandle>) -> Self {
+        Self { handle: Arc::clone(handle), bytes: Vec::new(), ends: false, failed: None }
+    }
+
+    /// Whether nothing is left after the host was offered it.
+    fn deliver(&mut self) -> Result<bool, Errno> {
+        if let Some(errno) = self.failed {
+            return Err(errno);
+        }
+        match self.handle.write_all(0, &self.bytes, false) {
+            Ok(written) if written < self.bytes.len() => {
+                drop(self.bytes.drain(..written));
+                Ok(false)
+            }
+            Err(Errno::Again) => Ok(false),
+            Err(errno) => Err(errno),
+            Ok(_) => self.end().map(|()| true),
+        }
+    }
+
+    /// Delivers all of it, waiting for its reader.
+    fn drain(self) -> Result<(), Errno> {
+        if let Some(errno) = self.failed {
+            return Err(errno);
+        }
+        write_whole(&self.handle, &self.bytes)?;
+        self.end()
+    }
+
+    fn end(&self) -> Result<(), Errno> {
+        if self.ends { end(&self.handle) } else { Ok(()) }
+    }
 }
 
 impl Outputs {
@@ -30,19 +70,34 @@ impl Outputs {
     /// The reader is gone or the device failed: the pending bytes have nowhere to go.
     pub(crate) fn deliver(&mut self, handle: Handle) -> Result<bool, Errno> {
         let Some(pending) = self.0.get_mut(&handle) else { return Ok(true) };
-        let (owner, bytes) = (&pending.handle, &mut pending.bytes);
-        let result = owner.write_all(0, bytes, false);
-        match result {
-            Ok(written) if written < bytes.len() => {
-                drop(bytes.drain(..written));
-                Ok(false)
-            }
-            Err(Errno::Again) => Ok(false),
-            result => {
-                self.0.remove(&handle);
-                result.map(|_| true)
-            }
+        let result = pending.deliver();
+        if result != Ok(false) {
+            self.0.remove(&handle);
         }
+        result
+    }
+
+    /// Offers the host what is pending of `handle`, on behalf of nobody: whoever still has its stream is
+    /// told later what it failed with.
+    pub(crate) fn push_out(&mut self, handle: Handle) {
+        let Some(pending) = self.0.get_mut(&handle) else { return };
+        match pending.deliver() {
+            Ok(false) => {}
+            Err(errno) if Arc::strong_count(&pending.handle) > 1 => {
+                pending.bytes = Vec::new();
+                pending.failed = Some(errno);
+            }
+            Ok(true) | Err(_) => drop(self.0.remove(&handle)),
+        }
+    }
+
+    /// The handles whose output waits for room.
+    pub(crate) fn waiting(&mut self) -> impl Iterator<Item = Handle> {
+        // A failure that nobody is left to be told of.
+        self.0.retain(|_, pending| {
+            pending.failed.is_none() || Arc::strong_count(&pending.handle) > 1
+        });
+        self.0.iter().filter(|(_, pending)| pending.failed.is_none()).map(|(handle, _)| *handle)
     }
 
     /// Delivers what is pending of `handle`, waiting for its reader.
@@ -51,8 +106,7 @@ impl Outputs {
     ///
     /// As [`deliver`](Self::deliver).
     pub(crate) fn drain(&mut self, handle: Handle) -> Result<(), Errno> {
-        let Some(Pending { handle, bytes }) = self.0.remove(&handle) else { return Ok(()) };
-        write_whole(&handle, &bytes)
+        self.0.remove(&handle).map_or(Ok(()), Pending::drain)
     }
 
     /// Writes all of `bytes` after what is pending, waiting for the reader.
@@ -83,25 +137,47 @@ impl Outputs {
             false => 0,
         };
         if let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            let pending = self
-                .0
-                .entry(handle.get())
-                .or_insert_with(|| Pending { handle: Arc::clone(handle), bytes: Vec::new() });
+            let pending = self.0.entry(handle.get()).or_insert_with(|| Pending::of(handle));
             pending.bytes.extend_from_slice(rest);
         }
         Ok(())
     }
 
-    /// Whether something of `handle` is pending.
+    /// Ends what a connection sends, after what is pending.
+    ///
+    /// # Errors
+    ///
+    /// The host's refusal to end it.
+    pub(crate) fn end(&mut self, handle: &Arc<OwnedHandle>) -> Result<(), Errno> {
+        match self.0.get_mut(&handle.get()) {
+            Some(pending) => {
+                pending.ends = true;
+                Ok(())
+            }
+            None => end(handle),
+        }
+    }
+
+    /// Whether something of `handle` is pending that its reader may still take.
     pub(crate) fn is_pending(&self, handle: Handle) -> bool {
-        self.0.contains_key(&handle)
+        self.0.get(&handle).is_some_and(|pending| pending.failed.is_none())
+    }
+
+    /// Whether nothing is pending.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether something is pending of another handle than `handle`.
+    pub(crate) fn is_pending_elsewhere(&self, handle: Handle) -> bool {
+        self.0.keys().any(|other| *other != handle)
     }
 
     /// Delivers everything, waiting for readers.
     pub(crate) fn drain_all(&mut self) {
-        while let Some((_, Pending { handle, bytes })) = self.0.pop_first() {
+        while let Some((_, pending)) = self.0.pop_first() {
             // A reader that is gone takes nothing more; there is nobody left to tell.
-            let _ = write_whole(&handle, &bytes);
+            let _ = pending.drain();
         }
     }
 }
@@ -112,5 +188,12 @@ fn write_whole(handle: &OwnedHandle, mut bytes: &[u8]) -> Result<(), Errno> {
         let written = handle.write_all(0, bytes, true)?;
         bytes = bytes.get(written..).unwrap_or_default();
     }
+    Ok(())
+}
+
+/// Ends what a connection sends (`SHUT_WR` of shutdown(2)).
+fn end(handle: &OwnedHandle) -> Result<(), Errno> {
+    let request = Request::Shutdown { handle: handle.get(), direction: Direction::Send };
+    handle.calls().call(&request)?;
     Ok(())
 }

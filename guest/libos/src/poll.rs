@@ -1,11 +1,13 @@
 //! Waiting for streams and times in one host call.
 //!
 //! Invariant: a wait is one [`Request::Poll`] with the nearest deadline as its timeout, so it costs no
-//! CPU. Pollables that are ready by nature make the call a check instead of a wait.
+//! CPU. Pollables that are ready by nature make the call a check instead of a wait. Pending output goes
+//! out meanwhile, and the call waits for room for that too.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use abi::layout::POLL_ENTRIES_MAX;
 use abi::{Errno, FOREVER, Handle, PollEntry, Request, poll_events};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -43,6 +45,18 @@ pub(crate) fn readiness(
     }
 }
 
+/// Waits until nothing of `handle` is pending, while other output goes out too.
+///
+/// # Errors
+///
+/// As [`readiness`], and what the output fails with.
+pub(crate) fn drain(process: &mut Process, handle: Handle) -> Result<(), Errno> {
+    while !process.outputs.deliver(handle)? {
+        readiness(process, &[Pollable::Output(handle)], true)?;
+    }
+    Ok(())
+}
+
 fn look(process: &mut Process, pollables: &[Pollable], wait: bool) -> Result<Vec<bool>, Errno> {
     let now = match pollables.iter().any(|pollable| matches!(pollable, Pollable::Deadline(_))) {
         true => process.clock.monotonic_ns()?,
@@ -58,7 +72,14 @@ fn look(process: &mut Process, pollables: &[Pollable], wait: bool) -> Result<Vec
                 deadline = Some(deadline.map_or(at, |nearest: u64| nearest.min(at)));
             }
             Awaited::Events(handle, events) => *watched.entry(handle).or_default() |= events,
+            Awaited::Output => {}
         }
+    }
+    // As many as one call can wait for: the others' turn comes.
+    let room = POLL_ENTRIES_MAX.saturating_sub(watched.len());
+    let outputs: Vec<Handle> = process.outputs.waiting().take(room).collect();
+    for handle in &outputs {
+        *watched.entry(*handle).or_default() |= poll_events::WRITE;
     }
     let timeout_ns = match (wait && none_ready, deadline) {
         (false, _) => 0,
@@ -72,6 +93,16 @@ fn look(process: &mut Process, pollables: &[Pollable], wait: bool) -> Result<Vec
     if !entries.is_empty() || timeout_ns != 0 {
         ask(process.calls(), &mut entries, timeout_ns)?;
     }
+    let has_happened = |handle: Handle, events| {
+        let entry = entries.binary_search_by_key(&handle.0, |entry| entry.handle);
+        let entry = entry.ok().and_then(|index| entries.get(index));
+        entry.is_none_or(|entry| entry.ready & events != 0)
+    };
+    for handle in outputs {
+        if has_happened(handle, poll_events::WRITE) {
+            process.outputs.push_out(handle);
+        }
+    }
     let later = match deadline {
         Some(_) => process.clock.monotonic_ns()?,
         None => now,
@@ -79,11 +110,8 @@ fn look(process: &mut Process, pollables: &[Pollable], wait: bool) -> Result<Vec
     let is_ready = |pollable: &Pollable| match waits_for(process, *pollable, now) {
         Awaited::Nothing => true,
         Awaited::Time(at) => at <= later,
-        Awaited::Events(handle, events) => {
-            let entry = entries.binary_search_by_key(&handle.0, |entry| entry.handle);
-            let entry = entry.ok().and_then(|index| entries.get(index));
-            entry.is_none_or(|entry| entry.ready & events != 0)
-        }
+        Awaited::Events(handle, events) => has_happened(handle, events),
+        Awaited::Output => false,
     };
     Ok(pollables.iter().map(is_ready).collect())
 }
@@ -93,14 +121,14 @@ enum Awaited {
     Nothing,
     Time(u64),
     Events(Handle, u32),
+    /// Pending output, which is waited for in any case.
+    Output,
 }
 
 fn waits_for(process: &Process, pollable: Pollable, now: u64) -> Awaited {
     match pollable {
         Pollable::Deadline(at) if at > now => Awaited::Time(at),
-        Pollable::Output(handle) if process.outputs.is_pending(handle) => {
-            Awaited::Events(handle, poll_events::WRITE)
-        }
+        Pollable::Output(handle) if process.outputs.is_pending(handle) => Awaited::Output,
         Pollable::Handle(handle, events) => Awaited::Events(handle, events),
         Pollable::Ready | Pollable::Deadline(_) | Pollable::Output(_) => Awaited::Nothing,
     }

@@ -12,7 +12,7 @@ use wasmtime::{Error, Result};
 
 use super::Wasi;
 use super::bindings::wasi::io::{error, streams};
-use crate::poll::Pollable;
+use crate::poll::{Pollable, drain, readiness};
 use crate::process::NotGranted;
 use crate::stream::{CHUNK_BYTES, InputStream, OutputStream};
 
@@ -34,7 +34,7 @@ pub enum StreamFailure {
 impl From<Errno> for StreamFailure {
     fn from(errno: Errno) -> Self {
         match errno {
-            Errno::BrokenPipe | Errno::ConnectionReset => Self::Closed,
+            Errno::BrokenPipe => Self::Closed,
             errno => Self::Failed(errno),
         }
     }
@@ -74,11 +74,33 @@ impl Wasi {
         wait: bool,
     ) -> StreamResult<Vec<u8>> {
         let stream = self.table.get_mut(stream)?;
-        stream.read(&mut self.process.get()?.ahead, len, wait)?.ok_or(StreamFailure::Closed)
+        let process = self.process.get()?;
+        if wait && !process.outputs.is_empty() {
+            // What is read may be the answer to what is pending.
+            readiness(process, &[stream.pollable()], true)?;
+        }
+        stream.read(&mut process.ahead, len, wait)?.ok_or(StreamFailure::Closed)
     }
 
     fn drain_stream(&mut self, stream: &Resource<OutputStream>) -> StreamResult<()> {
-        Ok(self.table.get(stream)?.drain(&mut self.process.get()?.outputs)?)
+        let stream = self.table.get(stream)?;
+        let process = self.process.get()?;
+        if let Pollable::Output(handle) = stream.pollable()
+            && process.outputs.is_pending_elsewhere(handle)
+        {
+            drain(process, handle)?;
+        }
+        Ok(stream.drain(&mut process.outputs)?)
+    }
+
+    fn write_through(&mut self, stream: &Resource<OutputStream>, bytes: &[u8]) -> StreamResult<()> {
+        let outputs = &mut self.process.get()?.outputs;
+        if outputs.is_empty() {
+            return Ok(self.table.get_mut(stream)?.write_through(outputs, bytes)?);
+        }
+        self.drain_stream(stream)?;
+        self.table.get_mut(stream)?.write(&mut self.process.get()?.outputs, bytes)?;
+        self.drain_stream(stream)
     }
 
     fn write_zeroes_checked(
@@ -182,8 +204,7 @@ impl streams::HostOutputStream for Wasi {
         stream: Resource<OutputStream>,
         bytes: Vec<u8>,
     ) -> StreamResult<()> {
-        let stream = self.table.get_mut(&stream)?;
-        Ok(stream.write_through(&mut self.process.get()?.outputs, &bytes)?)
+        self.write_through(&stream, &bytes)
     }
 
     fn flush(&mut self, stream: Resource<OutputStream>) -> StreamResult<()> {
