@@ -28,6 +28,7 @@ mod poll;
 mod process;
 mod random;
 mod run;
+mod socket;
 mod stream;
 
 pub use call::{Calls, HostCall};

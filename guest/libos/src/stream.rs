@@ -5,6 +5,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, poll_events};
 
@@ -36,17 +37,24 @@ pub struct InputStream {
     handle: Arc<OwnedHandle>,
     /// The position in a file; `None` for what has none.
     offset: Option<u64>,
+    /// Whether the program has shut the connection's direction down.
+    shut: Option<Arc<AtomicBool>>,
 }
 
 impl InputStream {
     /// A file from `offset` on.
     pub(crate) fn of_file(handle: Arc<OwnedHandle>, offset: u64) -> Self {
-        Self { handle, offset: Some(offset) }
+        Self { handle, offset: Some(offset), shut: None }
     }
 
     /// A pipe, terminal or whatever standard input is.
     pub(crate) fn of_pipe(handle: Arc<OwnedHandle>) -> Self {
-        Self { handle, offset: None }
+        Self { handle, offset: None, shut: None }
+    }
+
+    /// What a connected socket receives, up to its end or until the program has set `shut`.
+    pub(crate) fn of_socket(handle: Arc<OwnedHandle>, shut: &Arc<AtomicBool>) -> Self {
+        Self { handle, offset: None, shut: Some(Arc::clone(shut)) }
     }
 
     /// Reads at most `len` bytes; none if there are none and not `wait`. `None` is the end.
@@ -56,6 +64,9 @@ impl InputStream {
         len: u64,
         wait: bool,
     ) -> Result<Option<Vec<u8>>, Errno> {
+        if is_shut(self.shut.as_ref()) {
+            return Ok(None);
+        }
         if len == 0 {
             return Ok(Some(Vec::new()));
         }
@@ -91,6 +102,8 @@ impl InputStream {
 pub struct OutputStream {
     handle: Arc<OwnedHandle>,
     place: Place,
+    /// Whether the program has shut the connection's direction down.
+    shut: Option<Arc<AtomicBool>>,
 }
 
 /// Where an output stream writes.
@@ -107,29 +120,42 @@ enum Place {
 impl OutputStream {
     /// A file from `offset` on.
     pub(crate) fn of_file(handle: Arc<OwnedHandle>, offset: u64) -> Self {
-        Self { handle, place: Place::At(offset) }
+        Self { handle, place: Place::At(offset), shut: None }
     }
 
     /// The end of a file.
     pub(crate) fn at_end(handle: Arc<OwnedHandle>) -> Self {
-        Self { handle, place: Place::End }
+        Self { handle, place: Place::End, shut: None }
     }
 
     /// A pipe, terminal or whatever standard output is.
     pub(crate) fn of_pipe(handle: Arc<OwnedHandle>) -> Self {
-        Self { handle, place: Place::Pipe }
+        Self { handle, place: Place::Pipe, shut: None }
+    }
+
+    /// What a connected socket sends, until the program has set `shut`.
+    pub(crate) fn of_socket(handle: Arc<OwnedHandle>, shut: &Arc<AtomicBool>) -> Self {
+        Self { handle, place: Place::Pipe, shut: Some(Arc::clone(shut)) }
     }
 
     /// Bytes that `write` takes; 0 while output is pending.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::BrokenPipe`] after the end, when nothing is pending any more.
     pub(crate) fn permit(&self, outputs: &mut Outputs) -> Result<u64, Errno> {
         match self.place {
             Place::Pipe if !outputs.deliver(self.handle.get())? => Ok(0),
+            Place::Pipe if is_shut(self.shut.as_ref()) => Err(Errno::BrokenPipe),
             Place::Pipe | Place::At(_) | Place::End => Ok(CHUNK_BYTES as u64),
         }
     }
 
     /// Writes all bytes; of a pipe's, what it has no room for is pending.
     pub(crate) fn write(&mut self, outputs: &mut Outputs, mut bytes: &[u8]) -> Result<(), Errno> {
+        if is_shut(self.shut.as_ref()) {
+            return Err(Errno::BrokenPipe);
+        }
         while !bytes.is_empty() {
             let written = match &mut self.place {
                 Place::Pipe => return outputs.write(&self.handle, bytes),
@@ -153,17 +179,22 @@ impl OutputStream {
         bytes: &[u8],
     ) -> Result<(), Errno> {
         match self.place {
+            Place::Pipe if is_shut(self.shut.as_ref()) => self.drain(outputs),
             Place::Pipe => outputs.write_through(&self.handle, bytes),
             Place::At(_) | Place::End => self.write(outputs, bytes),
         }
     }
 
     /// Waits until nothing is pending.
+    ///
+    /// # Errors
+    ///
+    /// As [`permit`](Self::permit).
     pub(crate) fn drain(&self, outputs: &mut Outputs) -> Result<(), Errno> {
-        match self.place {
-            Place::Pipe => outputs.drain(self.handle.get()),
-            Place::At(_) | Place::End => Ok(()),
+        if let Place::Pipe = self.place {
+            outputs.drain(self.handle.get())?;
         }
+        if is_shut(self.shut.as_ref()) { Err(Errno::BrokenPipe) } else { Ok(()) }
     }
 
     /// Ready when the stream takes bytes.
@@ -173,4 +204,8 @@ impl OutputStream {
             Place::At(_) | Place::End => Pollable::Ready,
         }
     }
+}
+
+fn is_shut(shut: Option<&Arc<AtomicBool>>) -> bool {
+    shut.is_some_and(|shut| shut.load(Ordering::Relaxed))
 }

@@ -5,7 +5,7 @@ pub(crate) mod cli;
 mod clocks;
 pub(crate) mod filesystem;
 mod random;
-mod sockets;
+pub(crate) mod sockets;
 pub(crate) mod streams;
 mod wait;
 
@@ -16,7 +16,7 @@ use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use self::filesystem::FsFailure;
 use crate::process::Granted;
 
-/// Most files, directories and streams that a component holds at once.
+/// Most files, directories, sockets and streams that a component holds at once.
 ///
 /// Each takes some 100 bytes of the guest's heap; the limit gives a component that leaks them an error
 /// instead of a micro-VM without memory. It leaves room below the 100 000 handles at which Wasmtime
@@ -27,7 +27,7 @@ const OPEN_MAX: usize = 1 << 16;
 pub struct Wasi {
     pub(crate) process: Granted,
     table: ResourceTable,
-    /// Files, directories and streams in the table.
+    /// Files, directories, sockets and streams in the table.
     open: usize,
 }
 
@@ -36,7 +36,7 @@ impl Wasi {
         Self { process, table: ResourceTable::new(), open: 0 }
     }
 
-    /// Gives the component a file, directory or stream.
+    /// Gives the component a file, directory, socket or stream.
     fn hand_out<T: Send + 'static>(&mut self, object: T) -> Result<Resource<T>> {
         self.open += 1;
         Ok(self.table.push(object)?)
@@ -44,10 +44,15 @@ impl Wasi {
 
     /// As [`hand_out`](Self::hand_out), unless the component holds as many as it may.
     fn admit<T: Send + 'static>(&mut self, object: T) -> Result<Resource<T>, FsFailure> {
-        if self.open >= OPEN_MAX {
+        if !self.has_room_for(1) {
             return Err(Errno::NoMemory.into());
         }
         self.hand_out(object).map_err(FsFailure::Trap)
+    }
+
+    /// Whether the component may hold `more` than it does.
+    fn has_room_for(&self, more: usize) -> bool {
+        self.open.saturating_add(more) <= OPEN_MAX
     }
 
     /// Takes back what was handed out.
@@ -62,6 +67,6 @@ impl Wasi {
 pub(crate) fn add_to_linker(linker: &mut Linker<Wasi>) -> Result<()> {
     let mut options = bindings::LinkOptions::default();
     options.clocks_timezone(true);
-    bindings::Command::add_to_linker::<_, HasSelf<_>>(linker, &options, |wasi| wasi)?;
-    sockets::add_to_linker(linker)
+    options.network_error_code(true);
+    bindings::Command::add_to_linker::<_, HasSelf<_>>(linker, &options, |wasi| wasi)
 }
