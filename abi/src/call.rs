@@ -755,7 +755,7 @@ pub enum Request<'a> {
         trailers: &'a [u8],
     },
     /// Tells the response of an outgoing exchange: a [`crate::http::ResponseHead`] (returns 0), or a
-    /// [`crate::http::HttpError`] (returns 1), in the data area up to its end.
+    /// [`crate::http::HttpError`] (returns 1), at the start of the data area.
     /// Before there is one the answer is [`crate::Errno::Again`]; the exchange polls as readable from then on.
     /// args: exchange.
     Head {

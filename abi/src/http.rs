@@ -198,9 +198,15 @@ impl<'a> ResponseHead<'a> {
     /// Reads what [`encode`](Self::encode) wrote; `None` if `bytes` is nothing of the kind.
     #[must_use]
     pub fn decode(bytes: &'a [u8]) -> Option<Self> {
+        Self::split_first(bytes).filter(|(_, rest)| rest.is_empty()).map(|(head, _)| head)
+    }
+
+    /// Splits what [`encode`](Self::encode) wrote off `bytes`; `None` if they begin with nothing of the kind.
+    #[must_use]
+    pub fn split_first(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (status, mut rest) = bytes.split_first_chunk()?;
         let head = Self { status: u16::from_le_bytes(*status), headers: fields(&mut rest)? };
-        rest.is_empty().then_some(head)
+        Some((head, rest))
     }
 }
 
@@ -241,15 +247,22 @@ impl<'a> HttpError<'a> {
     /// Reads what [`encode`](Self::encode) wrote; `None` if `bytes` is nothing of the kind.
     #[must_use]
     pub fn decode(bytes: &'a [u8]) -> Option<Self> {
+        Self::split_first(bytes).filter(|(_, rest)| rest.is_empty()).map(|(error, _)| error)
+    }
+
+    /// Splits what [`encode`](Self::encode) wrote off `bytes`; `None` if they begin with nothing of the kind.
+    #[must_use]
+    pub fn split_first(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (code, rest) = bytes.split_first_chunk()?;
         let code = ErrorCode::from_wire(u32::from_le_bytes(*code).into())?;
         let (has_text, mut rest) = rest.split_first()?;
         let text = record(&mut rest)?;
         let (has_number, rest) = rest.split_first()?;
-        let number = u64::from_le_bytes(rest.try_into().ok()?);
+        let (number, rest) = rest.split_first_chunk()?;
+        let number = u64::from_le_bytes(*number);
         let (text, number) =
             ((*has_text != 0).then_some(text), (*has_number != 0).then_some(number));
-        Some(Self { code, text, number })
+        Some((Self { code, text, number }, rest))
     }
 }
 
@@ -263,12 +276,18 @@ pub fn encode_trailers(trailers: &[(&[u8], &[u8])]) -> Vec<u8> {
 
 /// Reads what [`encode_trailers`] wrote; `None` if `bytes` is nothing of the kind.
 #[must_use]
-pub fn decode_trailers(mut bytes: &[u8]) -> Option<Fields<'_>> {
+pub fn decode_trailers(bytes: &[u8]) -> Option<Fields<'_>> {
     if bytes.is_empty() {
         return Some(Vec::new());
     }
+    split_trailers(bytes).filter(|(_, rest)| rest.is_empty()).map(|(trailers, _)| trailers)
+}
+
+/// Splits what [`encode_trailers`] wrote off `bytes`; `None` if they begin with nothing of the kind.
+#[must_use]
+pub fn split_trailers(mut bytes: &[u8]) -> Option<(Fields<'_>, &[u8])> {
     let trailers = fields(&mut bytes)?;
-    bytes.is_empty().then_some(trailers)
+    Some((trailers, bytes))
 }
 
 fn put(out: &mut Vec<u8>, record: &[u8]) {

@@ -1,6 +1,7 @@
 //! A capability handle that is given back when nobody uses it any more.
 
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Handle, Request};
 
@@ -11,17 +12,29 @@ use crate::call::Calls;
 pub(crate) struct OwnedHandle {
     handle: Handle,
     calls: Calls,
+    is_closed: AtomicBool,
 }
+
+/// A number that no handle has.
+const NO_HANDLE: Handle = Handle(u32::MAX);
 
 impl OwnedHandle {
     /// Takes a handle that nothing else closes.
     pub(crate) fn shared(calls: &Calls, handle: Handle) -> Arc<Self> {
-        Arc::new(Self { handle, calls: calls.clone() })
+        Arc::new(Self { handle, calls: calls.clone(), is_closed: AtomicBool::new(false) })
     }
 
-    /// The handle, for requests.
+    /// The handle, for requests; one that is not open, if it was closed.
     pub(crate) fn get(&self) -> Handle {
-        self.handle
+        if self.is_closed.load(Ordering::Relaxed) { NO_HANDLE } else { self.handle }
+    }
+
+    /// Closes it, whoever else has it.
+    pub(crate) fn close(&self) {
+        if !self.is_closed.swap(true, Ordering::Relaxed) {
+            // The host declines only what is not open, and then there is nothing to give back.
+            let _ = self.calls.call(&Request::Close { handle: self.handle });
+        }
     }
 
     /// The way to the host that knows it.
@@ -38,7 +51,7 @@ impl OwnedHandle {
     pub(crate) fn write_all(&self, offset: u64, data: &[u8], wait: bool) -> Result<usize, Errno> {
         self.repeat(data, |done, rest| {
             let offset = offset.checked_add(done as u64).ok_or(Errno::FileTooLarge)?;
-            self.calls.write(self.handle, offset, rest, wait)
+            self.calls.write(self.get(), offset, rest, wait)
         })
     }
 
@@ -50,7 +63,7 @@ impl OwnedHandle {
     pub(crate) fn append_all(&self, data: &[u8]) -> Result<(usize, u64), Errno> {
         let mut file_end = 0;
         let written = self.repeat(data, |_, rest| {
-            let (written, end) = self.calls.append(self.handle, rest)?;
+            let (written, end) = self.calls.append(self.get(), rest)?;
             file_end = end;
             Ok(written)
         })?;
@@ -83,7 +96,6 @@ impl OwnedHandle {
 
 impl Drop for OwnedHandle {
     fn drop(&mut self) {
-        // The host declines only what is not open, and then there is nothing to give back.
-        let _ = self.calls.call(&Request::Close { handle: self.handle });
+        self.close();
     }
 }

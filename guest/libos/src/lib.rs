@@ -20,6 +20,7 @@ mod clock;
 mod descriptor;
 mod directory;
 mod handle;
+mod http;
 mod invoke;
 mod output;
 mod p1;

@@ -5,6 +5,7 @@
 //! out meanwhile, and the call waits for room for that too.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::layout::POLL_ENTRIES_MAX;
@@ -12,10 +13,12 @@ use abi::{Errno, FOREVER, Handle, PollEntry, Request, poll_events};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::call::Calls;
+use crate::http::receiving::Receiving;
+use crate::http::sending::BodyId;
 use crate::process::Process;
 
 /// What can be waited for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Pollable {
     /// Ready now and always.
     Ready,
@@ -25,13 +28,20 @@ pub enum Pollable {
     Handle(Handle, u32),
     /// Ready when nothing is pending that a stream wrote to a handle.
     Output(Handle),
+    /// Ready when a body of HTTP takes bytes, or fails.
+    Body(BodyId),
+    /// Ready when a body of HTTP gives bytes, or has ended.
+    Received(Arc<Receiving>),
+    /// Ready when a body of HTTP has ended, whose bytes nobody wants.
+    Trailers(Arc<Receiving>),
 }
 
 /// Whether each pollable is ready, after waiting for one if `wait`.
 ///
 /// # Errors
 ///
-/// The host cannot tell: its clock or the wait itself failed.
+/// The host cannot tell: its clock or the wait itself failed. [`Errno::Deadlock`] if nothing could end
+/// the wait.
 pub(crate) fn readiness(
     process: &mut Process,
     pollables: &[Pollable],
@@ -66,8 +76,9 @@ fn look(process: &mut Process, pollables: &[Pollable], wait: bool) -> Result<Vec
     let mut deadline = None;
     let mut none_ready = true;
     for pollable in pollables {
-        match waits_for(process, *pollable, now) {
+        match waits_for(process, pollable, now) {
             Awaited::Nothing => none_ready = false,
+            Awaited::Never => {}
             Awaited::Time(at) => {
                 deadline = Some(deadline.map_or(at, |nearest: u64| nearest.min(at)));
             }
@@ -86,6 +97,16 @@ fn look(process: &mut Process, pollables: &[Pollable], wait: bool) -> Result<Vec
         (true, None) => FOREVER,
         (true, Some(deadline)) => deadline - now,
     };
+    if !watched.is_empty() || timeout_ns != 0 {
+        process.bodies.release();
+        let room = POLL_ENTRIES_MAX.saturating_sub(watched.len());
+        for handle in process.bodies.pending().take(room) {
+            *watched.entry(handle).or_default() |= poll_events::WRITE;
+        }
+    }
+    if timeout_ns == FOREVER && watched.is_empty() {
+        return Err(Errno::Deadlock);
+    }
     let mut entries: Vec<PollEntry> = watched
         .into_iter()
         .map(|(handle, events)| PollEntry { handle: handle.0, events, ..PollEntry::default() })
@@ -107,9 +128,12 @@ fn look(process: &mut Process, pollables: &[Pollable], wait: bool) -> Result<Vec
         Some(_) => process.clock.monotonic_ns()?,
         None => now,
     };
-    let is_ready = |pollable: &Pollable| match waits_for(process, *pollable, now) {
+    let is_ready = |pollable: &Pollable| match waits_for(process, pollable, now) {
         Awaited::Nothing => true,
+        Awaited::Never => false,
         Awaited::Time(at) => at <= later,
+        // There may be more before the end.
+        Awaited::Events(..) if matches!(pollable, Pollable::Trailers(_)) => false,
         Awaited::Events(handle, events) => has_happened(handle, events),
         Awaited::Output => false,
     };
@@ -119,18 +143,33 @@ fn look(process: &mut Process, pollables: &[Pollable], wait: bool) -> Result<Vec
 /// What has to happen before a pollable is ready.
 enum Awaited {
     Nothing,
+    /// Nothing that happens while the program waits makes it ready.
+    Never,
     Time(u64),
     Events(Handle, u32),
     /// Pending output, which is waited for in any case.
     Output,
 }
 
-fn waits_for(process: &Process, pollable: Pollable, now: u64) -> Awaited {
+fn waits_for(process: &Process, pollable: &Pollable, now: u64) -> Awaited {
+    let readable = |handle: Option<Handle>| match handle {
+        Some(handle) => Awaited::Events(handle, poll_events::READ),
+        None => Awaited::Nothing,
+    };
     match pollable {
-        Pollable::Deadline(at) if at > now => Awaited::Time(at),
-        Pollable::Output(handle) if process.outputs.is_pending(handle) => Awaited::Output,
-        Pollable::Handle(handle, events) => Awaited::Events(handle, events),
-        Pollable::Ready | Pollable::Deadline(_) | Pollable::Output(_) => Awaited::Nothing,
+        Pollable::Deadline(at) if *at > now => Awaited::Time(*at),
+        Pollable::Output(handle) if process.outputs.is_pending(*handle) => Awaited::Output,
+        Pollable::Handle(handle, events) => Awaited::Events(*handle, *events),
+        Pollable::Body(body) => match process.bodies.awaited(*body) {
+            Ok(()) => Awaited::Nothing,
+            Err(None) => Awaited::Never,
+            Err(Some(handle)) => Awaited::Events(handle, poll_events::WRITE),
+        },
+        Pollable::Received(body) => readable(body.awaited()),
+        Pollable::Trailers(body) if !body.discard() => readable(body.awaited()),
+        Pollable::Ready | Pollable::Deadline(_) | Pollable::Output(_) | Pollable::Trailers(_) => {
+            Awaited::Nothing
+        }
     }
 }
 

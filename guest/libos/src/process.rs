@@ -13,6 +13,7 @@ use crate::call::Calls;
 use crate::clock::Clock;
 use crate::descriptor::Descriptor;
 use crate::handle::OwnedHandle;
+use crate::http::sending::Bodies;
 use crate::output::Outputs;
 use crate::random::Random;
 
@@ -29,6 +30,8 @@ pub struct Process {
     pub(crate) stdout: Arc<OwnedHandle>,
     pub(crate) stderr: Arc<OwnedHandle>,
     pub(crate) outputs: Outputs,
+    /// Bodies of the messages of HTTP that the program sends.
+    pub(crate) bodies: Bodies,
     pub(crate) ahead: ReadAhead,
     pub(crate) clock: Clock,
     pub(crate) random: Random,
@@ -106,6 +109,7 @@ impl Process {
             stdout: OwnedHandle::shared(&calls, Handle::STDOUT),
             stderr: OwnedHandle::shared(&calls, Handle::STDERR),
             outputs: Outputs::default(),
+            bodies: Bodies::default(),
             ahead: ReadAhead::default(),
             clock: Clock::new(calls.clone(), boot.header.tsc_khz),
             random: Random::new(boot.header.seed),
@@ -134,6 +138,16 @@ impl Process {
     /// The way to the host.
     pub(crate) fn calls(&self) -> &Calls {
         &self.calls
+    }
+
+    /// Whether something that the program has written waits for room.
+    pub(crate) fn is_sending(&self) -> bool {
+        !self.outputs.is_empty() || self.bodies.pending().next().is_some()
+    }
+
+    /// Whether something waits for room that is no output of `handle`.
+    pub(crate) fn is_sending_elsewhere(&self, handle: Handle) -> bool {
+        self.outputs.is_pending_elsewhere(handle) || self.bodies.pending().next().is_some()
     }
 
     /// Whether a standard stream is a terminal.

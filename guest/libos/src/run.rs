@@ -1,7 +1,8 @@
 //! Runs a compiled program: links it, instantiates it, calls it, and says with which status it ended.
 //!
 //! A component runs by `wasi:cli/run`, a core module by `_start`; either by an exported function where
-//! the boot information names one.
+//! the boot information names one. A request in the boot information goes to a component's
+//! `wasi:http/incoming-handler`.
 //!
 //! # Before the boot information
 //!
@@ -12,7 +13,8 @@
 //!
 //! # After a call
 //!
-//! What is called by name leaves its instance for the next call. What traps or exits does not: WebAssembly
+//! What is called by name, or has answered a request, leaves its instance for the next call, unless that
+//! wants a new one. What traps or exits does not: WebAssembly
 //! forbids to enter a component again whose call did not return, and the stack and locks of a core module
 //! are in no known state. A command does not either: its instance is for one call of `_start` or `run`, and
 //! the toolchains' startup code traps on a second. The call after that gets a new instance.
@@ -105,16 +107,21 @@ fn started(error: Error) -> Result<Error> {
 
 /// The status of a program that ran, after its output is delivered.
 fn status(process: &mut Process, boot: &BootInfo<'_>, outcome: Result<i32>) -> i32 {
-    let status = match outcome {
-        Ok(status) => status,
+    let (status, told) = match outcome {
+        Ok(status) => (status, None),
         Err(error) => match error.downcast_ref::<Exited>() {
-            Some(Exited(status)) => *status,
+            Some(Exited(status)) => (*status, None),
             None => {
-                process.tell(&report(&String::from_utf8_lossy(boot.program_name), &error));
-                TRAP_STATUS
+                let name = String::from_utf8_lossy(boot.program_name);
+                (TRAP_STATUS, Some(report(&name, &error)))
             }
         },
     };
+    // What a program that failed has not finished is not whole.
+    process.bodies.end(status != 0);
+    if let Some(text) = told {
+        process.tell(&text);
+    }
     process.flush();
     status
 }

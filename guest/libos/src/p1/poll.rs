@@ -51,7 +51,7 @@ pub(super) fn poll_oneoff(
         .collect::<Answer<Vec<_>>>()?;
     let pollables: Vec<Pollable> = subscriptions
         .iter()
-        .map(|subscription| *subscription.awaited.as_ref().unwrap_or(&Pollable::Ready))
+        .map(|subscription| subscription.awaited.as_ref().unwrap_or(&Pollable::Ready).clone())
         .collect();
     let ready = readiness(wasi.process, &pollables, true)?;
     let mut at = events;

@@ -204,8 +204,10 @@ impl types::Host for Wasi {
     }
 
     fn filesystem_error_code(&mut self, error: Resource<IoError>) -> Result<Option<ErrorCode>> {
-        let IoError(errno) = self.table.get(&error)?;
-        Ok(Some(error_code(*errno)))
+        Ok(match self.table.get(&error)? {
+            IoError::Host(errno) => Some(error_code(*errno)),
+            IoError::Http(_) => None,
+        })
     }
 }
 
@@ -307,7 +309,10 @@ impl types::HostDescriptor for Wasi {
         let handle = descriptor.readable()?;
         let bytes = match descriptor.is_seekable() {
             true => read_file(&mut self.process.get()?.ahead, handle, offset, len)?,
-            false => handle.calls().read(handle.get(), len.min(CHUNK_BYTES as u64), true)?,
+            false => {
+                self.process.get()?.bodies.release();
+                handle.calls().read(handle.get(), len.min(CHUNK_BYTES as u64), true)?
+            }
         };
         let at_end = bytes.is_empty() && len != 0;
         Ok((bytes, at_end))
@@ -315,6 +320,7 @@ impl types::HostDescriptor for Wasi {
 
     fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: u64) -> FsResult<u64> {
         let handle = self.table.get(&fd)?.writable()?;
+        self.process.get()?.bodies.release();
         Ok(handle.calls().write(handle.get(), offset, &bytes, true)? as u64)
     }
 

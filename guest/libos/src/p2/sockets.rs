@@ -201,8 +201,10 @@ impl network::Host for Wasi {
     }
 
     fn network_error_code(&mut self, error: Resource<IoError>) -> Result<Option<ErrorCode>> {
-        let IoError(errno) = self.table.get(&error)?;
-        Ok(error_code(*errno))
+        Ok(match self.table.get(&error)? {
+            IoError::Host(errno) => error_code(*errno),
+            IoError::Http(_) => None,
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 //! `write` hands bytes to the host at once as far as the host takes them; what a full pipe does not take
 //! stays pending, and `check-write` permits nothing more until it is gone.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use abi::Errno;
@@ -12,21 +12,27 @@ use wasmtime::{Error, Result};
 
 use super::Wasi;
 use super::bindings::wasi::io::{error, streams};
+use crate::http::Failure;
 use crate::poll::{Pollable, drain, readiness};
 use crate::process::NotGranted;
-use crate::stream::{CHUNK_BYTES, InputStream, OutputStream};
+use crate::stream::{CHUNK_BYTES, InputStream, OutputStream, StreamError};
 
 /// wasi:io/error: why a stream operation failed.
-#[derive(Clone, Copy, Debug)]
-pub struct IoError(pub(super) Errno);
+#[derive(Clone, Debug)]
+pub enum IoError {
+    /// The host declined it.
+    Host(Errno),
+    /// The exchange of HTTP failed.
+    Http(Failure),
+}
 
 /// How a stream operation ends without a result.
 #[derive(Debug)]
 pub enum StreamFailure {
     /// The end, or the other side is gone.
     Closed,
-    /// The host declined it.
-    Failed(Errno),
+    /// Why it was not done.
+    Failed(IoError),
     /// The program broke a rule of the interface, or called too early.
     Trap(Error),
 }
@@ -35,7 +41,16 @@ impl From<Errno> for StreamFailure {
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::BrokenPipe => Self::Closed,
-            errno => Self::Failed(errno),
+            errno => Self::Failed(IoError::Host(errno)),
+        }
+    }
+}
+
+impl From<StreamError> for StreamFailure {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Host(errno) => errno.into(),
+            StreamError::Http(failure) => Self::Failed(IoError::Http(failure)),
         }
     }
 }
@@ -57,13 +72,13 @@ type StreamResult<T> = Result<T, StreamFailure>;
 impl Wasi {
     fn write_checked(&mut self, stream: &Resource<OutputStream>, bytes: &[u8]) -> StreamResult<()> {
         let stream = self.table.get_mut(stream)?;
-        let outputs = &mut self.process.get()?.outputs;
-        if bytes.len() as u64 > stream.permit(outputs)? {
+        let process = self.process.get()?;
+        if bytes.len() as u64 > stream.permit(process)? {
             return Err(StreamFailure::Trap(Error::msg(
                 "wasi:io/streams: write of more bytes than check-write permitted",
             )));
         }
-        Ok(stream.write(outputs, bytes)?)
+        Ok(stream.write(process, bytes)?)
     }
 
     /// Reads; the end of the stream is an error of the interface.
@@ -75,31 +90,31 @@ impl Wasi {
     ) -> StreamResult<Vec<u8>> {
         let stream = self.table.get_mut(stream)?;
         let process = self.process.get()?;
-        if wait && !process.outputs.is_empty() {
+        if wait && process.is_sending() {
             // What is read may be the answer to what is pending.
             readiness(process, &[stream.pollable()], true)?;
         }
-        stream.read(&mut process.ahead, len, wait)?.ok_or(StreamFailure::Closed)
+        stream.read(process, len, wait)?.ok_or(StreamFailure::Closed)
     }
 
     fn drain_stream(&mut self, stream: &Resource<OutputStream>) -> StreamResult<()> {
         let stream = self.table.get(stream)?;
         let process = self.process.get()?;
         if let Pollable::Output(handle) = stream.pollable()
-            && process.outputs.is_pending_elsewhere(handle)
+            && process.is_sending_elsewhere(handle)
         {
             drain(process, handle)?;
         }
-        Ok(stream.drain(&mut process.outputs)?)
+        Ok(stream.drain(process)?)
     }
 
     fn write_through(&mut self, stream: &Resource<OutputStream>, bytes: &[u8]) -> StreamResult<()> {
-        let outputs = &mut self.process.get()?.outputs;
-        if outputs.is_empty() {
-            return Ok(self.table.get_mut(stream)?.write_through(outputs, bytes)?);
+        let process = self.process.get()?;
+        if process.outputs.is_empty() {
+            return Ok(self.table.get_mut(stream)?.write_through(process, bytes)?);
         }
         self.drain_stream(stream)?;
-        self.table.get_mut(stream)?.write(&mut self.process.get()?.outputs, bytes)?;
+        self.table.get_mut(stream)?.write(self.process.get()?, bytes)?;
         self.drain_stream(stream)
     }
 
@@ -127,9 +142,9 @@ impl Wasi {
         if wait {
             self.drain_stream(output)?;
         }
-        let len = len.min(self.table.get(output)?.permit(&mut self.process.get()?.outputs)?);
+        let len = len.min(self.table.get(output)?.permit(self.process.get()?)?);
         let bytes = self.read_stream(input, len, wait)?;
-        self.table.get_mut(output)?.write(&mut self.process.get()?.outputs, &bytes)?;
+        self.table.get_mut(output)?.write(self.process.get()?, &bytes)?;
         Ok(bytes.len() as u64)
     }
 }
@@ -141,8 +156,10 @@ impl error::Host for Wasi {}
 
 impl error::HostError for Wasi {
     fn to_debug_string(&mut self, error: Resource<IoError>) -> Result<String> {
-        let IoError(errno) = self.table.get(&error)?;
-        Ok(alloc::format!("{errno:?}"))
+        Ok(match self.table.get(&error)? {
+            IoError::Host(errno) => alloc::format!("{errno:?}"),
+            IoError::Http(failure) => failure.to_string(),
+        })
     }
 
     fn drop(&mut self, error: Resource<IoError>) -> Result<()> {
@@ -155,8 +172,8 @@ impl streams::Host for Wasi {
     fn convert_stream_error(&mut self, failure: StreamFailure) -> Result<streams::StreamError> {
         match failure {
             StreamFailure::Closed => Ok(streams::StreamError::Closed),
-            StreamFailure::Failed(errno) => {
-                Ok(streams::StreamError::LastOperationFailed(self.table.push(IoError(errno))?))
+            StreamFailure::Failed(error) => {
+                Ok(streams::StreamError::LastOperationFailed(self.table.push(error)?))
             }
             StreamFailure::Trap(error) => Err(error),
         }
@@ -192,7 +209,7 @@ impl streams::HostInputStream for Wasi {
 
 impl streams::HostOutputStream for Wasi {
     fn check_write(&mut self, stream: Resource<OutputStream>) -> StreamResult<u64> {
-        Ok(self.table.get(&stream)?.permit(&mut self.process.get()?.outputs)?)
+        Ok(self.table.get(&stream)?.permit(self.process.get()?)?)
     }
 
     fn write(&mut self, stream: Resource<OutputStream>, bytes: Vec<u8>) -> StreamResult<()> {
@@ -208,8 +225,7 @@ impl streams::HostOutputStream for Wasi {
     }
 
     fn flush(&mut self, stream: Resource<OutputStream>) -> StreamResult<()> {
-        self.table.get(&stream)?.permit(&mut self.process.get()?.outputs)?;
-        Ok(())
+        Ok(self.table.get(&stream)?.flush(self.process.get()?)?)
     }
 
     fn blocking_flush(&mut self, stream: Resource<OutputStream>) -> StreamResult<()> {

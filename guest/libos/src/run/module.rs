@@ -1,7 +1,7 @@
 //! Core modules.
 
 use abi::boot::BootInfo;
-use wasmtime::{Engine, Instance, InstancePre, Linker, Module, Result, Store};
+use wasmtime::{Engine, Error, Instance, InstancePre, Linker, Module, Result, Store};
 
 use super::{started, status};
 use crate::call::Calls;
@@ -56,6 +56,12 @@ impl Prepared {
     }
 
     pub(super) fn call(&mut self, boot: &BootInfo<'_>, calls: &Calls) -> Result<i32> {
+        if !boot.request.is_empty() {
+            return Err(Error::msg(
+                "a core module answers no requests: a component does, which exports \
+                 wasi:http/incoming-handler",
+            ));
+        }
         let process = match self.live.take_if(|live| live.spent) {
             Some(live) => live.store.into_data().process,
             None => Granted::default(),
