@@ -371,7 +371,8 @@ wire_flags! {
 /// the Unix epoch. Paths are bytes, relative to a directory handle and resolved beneath it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// Ends the call with `status`. args: status.
+    /// Ends the call with `status`, and with it an incoming exchange that is still open: unanswered, or
+    /// cut off, unless its response is finished. args: status.
     ///
     /// Answered only where the host has another call for the same instance, and then as [`Ready`](Self::Ready) is.
     Exit {

@@ -13,6 +13,8 @@ pub(crate) struct OwnedHandle {
     handle: Handle,
     calls: Calls,
     is_closed: AtomicBool,
+    /// The host closes it with the call.
+    is_of_call: bool,
 }
 
 /// A number that no handle has.
@@ -21,12 +23,26 @@ const NO_HANDLE: Handle = Handle(u32::MAX);
 impl OwnedHandle {
     /// Takes a handle that nothing else closes.
     pub(crate) fn shared(calls: &Calls, handle: Handle) -> Arc<Self> {
-        Arc::new(Self { handle, calls: calls.clone(), is_closed: AtomicBool::new(false) })
+        Arc::new(Self::new(calls, handle, false))
+    }
+
+    /// Takes a handle that the host closes when the call ends, if nothing else does before.
+    pub(crate) fn of_call(calls: &Calls, handle: Handle) -> Arc<Self> {
+        Arc::new(Self::new(calls, handle, true))
+    }
+
+    fn new(calls: &Calls, handle: Handle, is_of_call: bool) -> Self {
+        Self { handle, calls: calls.clone(), is_closed: AtomicBool::new(false), is_of_call }
     }
 
     /// The handle, for requests; one that is not open, if it was closed.
     pub(crate) fn get(&self) -> Handle {
         if self.is_closed.load(Ordering::Relaxed) { NO_HANDLE } else { self.handle }
+    }
+
+    /// Its call is over: whoever has it has nothing any more.
+    pub(crate) fn end_with_call(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
     }
 
     /// Closes it, whoever else has it.
@@ -96,6 +112,8 @@ impl OwnedHandle {
 
 impl Drop for OwnedHandle {
     fn drop(&mut self) {
-        self.close();
+        if !self.is_of_call {
+            self.close();
+        }
     }
 }

@@ -82,7 +82,7 @@ impl Prepared {
             bytes => {
                 let malformed = || Error::msg("the request in the boot information is malformed");
                 let request = Request::decode(bytes).ok_or_else(malformed)?;
-                let exchange = OwnedHandle::shared(calls, request.exchange);
+                let exchange = OwnedHandle::of_call(calls, request.exchange);
                 live.store.data_mut().exchange = Some(Arc::clone(&exchange));
                 Some((request, exchange))
             }
@@ -103,9 +103,9 @@ impl Prepared {
         };
         let Wasi { process, exchange, .. } = live.store.data_mut();
         let status = status(process.get()?, boot, outcome);
-        // Whatever of the program still refers to it: its call is over. What has no answer has none.
+        // Whatever of the program still refers to it.
         if let Some(exchange) = exchange.take() {
-            exchange.close();
+            exchange.end_with_call();
         }
         Ok(status)
     }
