@@ -50,8 +50,7 @@ pub(in super::super) struct Fetch<'a> {
 impl Exchange {
     /// The guest's side of `incoming`, and what the guest is told of it as soon as it has a handle.
     pub(in super::super) fn incoming(incoming: Incoming, bell: Arc<Bell>) -> (Self, Request<()>) {
-        let Incoming { head: mut request, guest: end } = incoming;
-        head::strip(request.headers_mut());
+        let Incoming { head: request, guest: end } = incoming;
         end.0.with(|state| state.bell = Some(bell.clone()));
         let kind = Kind::Incoming { is_head: request.method() == Method::HEAD };
         (Self { kind, end, bell }, request)

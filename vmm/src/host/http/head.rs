@@ -122,8 +122,10 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Errno> {
     Ok(length)
 }
 
-/// Takes out what is of the connection: the named fields, and those that `Connection` names.
-pub(super) fn strip(headers: &mut HeaderMap) {
+/// What crosses of a peer's request: all but what is of the connection, by its name or because `Connection`
+/// names it.
+pub(super) fn request_head(request: &Request<()>) -> RequestHead<'_> {
+    let (uri, headers) = (request.uri(), request.headers());
     let options: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -132,32 +134,16 @@ pub(super) fn strip(headers: &mut HeaderMap) {
         .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
         .filter(|name| name != CONTENT_LENGTH) // is no option, whoever says so
         .collect();
-    for name in options {
-        headers.remove(name);
-    }
-    let named: Vec<HeaderName> = headers
-        .iter()
-        .filter(|(name, value)| is_of_the_connection(name, value))
-        .map(|(name, _)| name.clone())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-}
-
-/// What crosses of a request.
-pub(super) fn request_head(request: &Request<()>) -> RequestHead<'_> {
-    let uri = request.uri();
+    let crosses = |(name, value): &(&HeaderName, &HeaderValue)| {
+        !is_of_the_connection(name, value) && !options.contains(name)
+    };
+    let path = uri.path_and_query().map(PathAndQuery::as_str);
     RequestHead {
         method: request.method().as_str().as_bytes(),
         scheme: uri.scheme_str().unwrap_or_default().as_bytes(),
         authority: uri.authority().map(Authority::as_str).unwrap_or_default().as_bytes(),
-        path_with_query: uri
-            .path_and_query()
-            .map(PathAndQuery::as_str)
-            .unwrap_or_default()
-            .as_bytes(),
-        headers: encoded(request.headers()),
+        path_with_query: path.unwrap_or_default().as_bytes(),
+        headers: headers.iter().filter(crosses).map(as_bytes).collect(),
     }
 }
 
@@ -168,5 +154,9 @@ pub(super) fn response_head(response: &Response<()>) -> ResponseHead<'_> {
 
 /// What crosses of header or trailer fields.
 pub(super) fn encoded(headers: &HeaderMap) -> Fields<'_> {
-    headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())).collect()
+    headers.iter().map(as_bytes).collect()
+}
+
+fn as_bytes<'a>((name, value): (&'a HeaderName, &'a HeaderValue)) -> (&'a [u8], &'a [u8]) {
+    (name.as_str().as_bytes(), value.as_bytes())
 }

@@ -22,6 +22,8 @@ mod channel;
 mod ends;
 mod guest;
 mod head;
+#[cfg(test)]
+mod tests;
 
 use abi::http::{ErrorCode, HttpError};
 
