@@ -11,6 +11,7 @@ mod image;
 mod inspect;
 mod parse;
 mod run;
+mod serve;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use crate::workload::{Text, WorkloadError, size};
 const EXAMPLES: &str = "\
 Examples:
   hyperlight run hello.wasm
+  hyperlight serve --addr 127.0.0.1:8080 service.wasm
   hyperlight inspect app.wasm
   hyperlight compile --json app.wasm
   hyperlight help run";
@@ -47,8 +49,13 @@ enum Command {
     /// Run a component or module, in a micro-VM of its own
     ///
     /// The program has the standard streams of this process, its arguments, and what the options
-    /// grant: no directory, no variable and no network by default.
+    /// grant: no directory and no variable by default.
     Run(run::Run),
+    /// Serve a component that handles HTTP requests, each in a micro-VM as fresh as a new one
+    ///
+    /// A request finds nothing of those before it: the micro-VM is reset to its snapshot in between,
+    /// unless `--isolation` says otherwise.
+    Serve(serve::Serve),
     /// Compile a component or module into the cache, so that its first run need not
     Compile(compile::Compile),
     /// Show what a component or module imports, exports and needs, and whether it can run here
@@ -134,6 +141,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let status = match cli.command {
         Command::Run(run) => run.execute(),
+        Command::Serve(serve) => serve.execute(),
         Command::Compile(compile) => compile.execute().map(|()| 0),
         Command::Inspect(inspect) => inspect.execute().map(|()| 0),
         Command::Cache(cache) => cache.execute().map(|()| 0),

@@ -1,7 +1,9 @@
 //! HTTP: components that handle requests, and requests that programs make.
 
 mod pool;
+pub mod server;
+mod service;
 mod serving;
 
-pub use pool::{Pool, QUEUE_WAIT_MAX};
+pub use service::{Service, ServiceError};
 pub use serving::{DRAIN_DEFAULT, Isolation, MAX_CONCURRENCY_DEFAULT, PORT_DEFAULT, Serving};

@@ -28,6 +28,7 @@ use std::time::Duration;
 use abi::AbortKind;
 use vmm::{Exit, Fault, MicroVm, RunStats, Shell, Snapshot};
 
+use crate::http::ServiceError;
 use crate::workload::{MEMORY_BYTES_DEFAULT, Workload, size};
 
 pub(crate) use self::child::tell;
@@ -73,6 +74,9 @@ pub enum RunError {
     /// The micro-VM failed.
     #[error(transparent)]
     Vmm(#[from] vmm::Error),
+    /// Requests cannot be served.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// The watch over the time limit could not be started.
     #[error("start the watch over the time limit")]
     Watch(#[source] io::Error),
@@ -188,7 +192,7 @@ impl Booted {
 }
 
 /// The exit status that `exit` becomes.
-fn status(exit: &Exit) -> u8 {
+pub(crate) fn status(exit: &Exit) -> u8 {
     match exit {
         Exit::Status(status) => status.to_le_bytes()[0],
         Exit::Fault(Fault::Stopped) => STATUS_TIMED_OUT,

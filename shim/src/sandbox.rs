@@ -230,7 +230,12 @@ impl Sandbox {
             Err(error) => (Err(error), found),
         };
         let work = ready.and_then(|(program, given, name)| {
-            let workload = bundle.workload(PathBuf::new(), program.bytes, &name, false)?;
+            let workload = bundle.workload(
+                PathBuf::new(),
+                program.bytes,
+                &name,
+                program.entry_points.handler,
+            )?;
             let file = program.file.try_clone().map_err(Error::Descriptor)?;
             let Given { image, snapshot, wanted } = given;
             let work = Work { workload, program: file, snapshot, image, stdio: task_stdio };

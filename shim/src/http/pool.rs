@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use vmm::host::http::Incoming;
 use vmm::{Exit, Idle, MicroVm, Rewound};
 
+use super::server::Refused;
 use super::serving::{Isolation, Serving};
 use crate::error::line;
 use crate::microvm::{RunError, Source, Standby, message, tell};
@@ -31,14 +32,14 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 const QUEUE_MAX: usize = 1024;
 
 /// How long a request waits for a micro-VM.
-pub const QUEUE_WAIT_MAX: Duration = Duration::from_secs(10);
+const QUEUE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How long a guest has to see that its request has run out of time, before it is stopped.
 const STOP_GRACE: Duration = Duration::from_millis(200);
 
 /// The micro-VMs of one task.
 #[derive(Clone, Debug)]
-pub struct Pool(Arc<Shared>);
+pub(super) struct Pool(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -90,8 +91,7 @@ enum Standing {
 
 impl Pool {
     /// A pool without micro-VMs. Must be made on the runtime on which [`submit`](Self::submit) is called.
-    #[must_use]
-    pub fn new(source: Source, workload: Workload, serving: &Serving) -> Self {
+    pub(super) fn new(source: Source, workload: Workload, serving: &Serving) -> Self {
         let max_workers = serving.max_concurrency.get();
         Self(Arc::new(Shared {
             source,
@@ -106,7 +106,7 @@ impl Pool {
     }
 
     /// Makes the first micro-VM, so that the first request need not wait for it.
-    pub fn warm_up(&self) {
+    pub(super) fn warm_up(&self) {
         let mut state = self.0.lock();
         // If there can be no thread now, there may be one when a request needs it.
         let _ = self.grow(&mut state);
@@ -118,10 +118,10 @@ impl Pool {
     ///
     /// The request, if too many are waiting or the pool is closed.
     #[expect(clippy::result_large_err, reason = "the request goes back to where it was")]
-    pub fn submit(&self, incoming: Incoming) -> Result<(), Incoming> {
+    pub(super) fn submit(&self, incoming: Incoming) -> Result<(), Refused> {
         let mut state = self.0.lock();
         if state.is_closed {
-            return Err(incoming);
+            return Err(Refused(incoming));
         }
         let mut incoming = incoming;
         while let Some(worker) = state.idle.pop() {
@@ -132,13 +132,13 @@ impl Pool {
             }
         }
         if state.queue.len() >= QUEUE_MAX {
-            return Err(incoming);
+            return Err(Refused(incoming));
         }
         if let Err(error) = self.grow(&mut state)
             && state.workers == 0
         {
             log::error!("start a thread for a micro-VM: {error}");
-            return Err(incoming);
+            return Err(Refused(incoming));
         }
         state.queue.push_back(Queued { incoming, since: Instant::now() });
         drop(state);
@@ -152,8 +152,7 @@ impl Pool {
 
     /// Takes no more requests, and waits until none is handled any more, or `until` has come.
     /// Returns whether all have ended.
-    #[must_use]
-    pub fn close(&self, until: Instant) -> bool {
+    pub(super) fn close(&self, until: Instant) -> bool {
         let mut state = self.0.lock();
         state.is_closed = true;
         // Their channels end with them.

@@ -15,10 +15,12 @@ use std::time::Instant;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::time::{ClockId, clock_gettime};
+use vmm::{Exit, Snapshot};
 
-use super::{Booted, Cached, RunError, STATUS_ERROR, Standby, boot, message};
+use super::{Booted, Cached, RunError, STATUS_ERROR, Source, Standby, boot, message};
 use crate::cgroup::{self, CgroupError};
 use crate::error::line;
+use crate::http::Service;
 use crate::launch::channel::{Order, Orders, Report};
 use crate::launch::confine::ConfineError;
 use crate::launch::{Cost, PROCESS_NAME};
@@ -42,6 +44,8 @@ enum ChildError {
     Cgroup(#[from] CgroupError),
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error("load the component: {0:?}")]
+    NotLoaded(Exit),
     #[error("report to the shim")]
     Report(#[source] io::Error),
 }
@@ -80,7 +84,7 @@ fn take_socket() -> Result<UnixStream, ChildError> {
 fn serve(mut orders: Orders) -> Result<u8, ChildError> {
     // While the shim looks for the program.
     let standby = Standby::new();
-    let (workload, booted, cost) = match prepare(&mut orders, standby) {
+    let (standing, cost) = match prepare(&mut orders, standby) {
         Ok(Some(ready)) => ready,
         Ok(None) => return Ok(STATUS_ERROR),
         Err(error) => {
@@ -99,18 +103,31 @@ fn serve(mut orders: Orders) -> Result<u8, ChildError> {
         None => return Ok(STATUS_ERROR),
     }
     drop(orders);
-    let outcome = booted.run(None)?;
-    if let Some(message) = message(&workload, &outcome.exit) {
-        tell(&message);
+    match standing {
+        Standing::Program(workload, booted) => {
+            let outcome = booted.run(None)?;
+            if let Some(message) = message(&workload, &outcome.exit) {
+                tell(&message);
+            }
+            Ok(outcome.status())
+        }
+        Standing::Service(service) => Ok(service.serve(|| {})?),
     }
-    Ok(outcome.status())
+}
+
+/// What waits for its start.
+enum Standing {
+    /// A program that runs to its end.
+    Program(Box<Workload>, Box<Booted>),
+    /// A component that handles requests, and its port.
+    Service(Box<Service>),
 }
 
 /// Gets ready for the start, as the shim says; `None` if it says no more.
 fn prepare(
     orders: &mut Orders,
     standby: Result<Standby, RunError>,
-) -> Result<Option<(Workload, Booted, Cost)>, ChildError> {
+) -> Result<Option<(Standing, Cost)>, ChildError> {
     let mut cost = Cost::default();
     let mut workload = loop {
         match orders.next().map_err(ChildError::Read)? {
@@ -124,7 +141,7 @@ fn prepare(
                 cgroup::join(&files)?;
                 cost.join = micros(since);
             }
-            Some(Order::Run(workload)) => break *workload,
+            Some(Order::Run(workload)) => break workload,
             Some(Order::Start) => return Err(ChildError::OutOfTurn),
             None => return Ok(None),
         }
@@ -145,8 +162,8 @@ fn prepare(
     let image = File::from(handed.image);
     let has_image = image.metadata().map_err(ChildError::Descriptors)?.len() > 0;
     let cached = Cached { image: has_image.then_some(image), snapshot: given };
-    let booted = boot(&workload, standby?, cached)?;
-    if let (Some(made), true) = (booted.made(), is_wanted)
+    let standing = stand(workload, standby?, cached)?;
+    if let (Some(made), true) = (standing.made(), is_wanted)
         && let Err(error) = made.write_to(&snapshot)
     {
         // What is half written is none: the next start makes another.
@@ -155,7 +172,36 @@ fn prepare(
     }
     cost.boot = micros(since);
     cost.cpu = cpu();
-    Ok(Some((workload, booted, cost)))
+    Ok(Some((standing, cost)))
+}
+
+/// Gets a workload to where it waits for its start.
+fn stand(
+    workload: Box<Workload>,
+    standby: Standby,
+    cached: Cached,
+) -> Result<Standing, ChildError> {
+    let Some(serving) = workload.serving.clone() else {
+        let booted = boot(&workload, standby, cached)?;
+        return Ok(Standing::Program(workload, Box::new(booted)));
+    };
+    match Source::open(&workload, cached)? {
+        Ok(source) => {
+            let service = Service::bind(source, *workload, serving).map_err(RunError::from)?;
+            Ok(Standing::Service(Box::new(service)))
+        }
+        Err(exit) => Err(ChildError::NotLoaded(exit)),
+    }
+}
+
+impl Standing {
+    /// The snapshot that was made for it.
+    fn made(&self) -> Option<&Snapshot> {
+        match self {
+            Self::Program(_, booted) => booted.made(),
+            Self::Service(service) => service.source().made(),
+        }
+    }
 }
 
 fn take_streams(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> io::Result<()> {

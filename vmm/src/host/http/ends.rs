@@ -255,6 +255,18 @@ impl BodyReader {
         })
     }
 
+    /// Whether the guest writes no more of it: it was finished, or has broken off.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.channel.with(|state| state.outbound.end.is_some())
+    }
+
+    /// Whether there are bytes to be read.
+    #[must_use]
+    pub fn has_bytes(&self) -> bool {
+        self.channel.with(|state| !state.outbound.bytes.is_empty())
+    }
+
     /// How many bytes are still to come, if that is certain: the body has ended without trailers, or its
     /// length was told.
     #[must_use]

@@ -122,28 +122,16 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Errno> {
     Ok(length)
 }
 
-/// What crosses of a peer's request: all but what is of the connection, by its name or because `Connection`
-/// names it.
+/// What crosses of a request.
 pub(super) fn request_head(request: &Request<()>) -> RequestHead<'_> {
-    let (uri, headers) = (request.uri(), request.headers());
-    let options: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-        .filter(|name| name != CONTENT_LENGTH) // is no option, whoever says so
-        .collect();
-    let crosses = |(name, value): &(&HeaderName, &HeaderValue)| {
-        !is_of_the_connection(name, value) && !options.contains(name)
-    };
+    let uri = request.uri();
     let path = uri.path_and_query().map(PathAndQuery::as_str);
     RequestHead {
         method: request.method().as_str().as_bytes(),
         scheme: uri.scheme_str().unwrap_or_default().as_bytes(),
         authority: uri.authority().map(Authority::as_str).unwrap_or_default().as_bytes(),
         path_with_query: path.unwrap_or_default().as_bytes(),
-        headers: headers.iter().filter(crosses).map(as_bytes).collect(),
+        headers: encoded(request.headers()),
     }
 }
 
@@ -152,11 +140,20 @@ pub(super) fn response_head(response: &Response<()>) -> ResponseHead<'_> {
     ResponseHead { status: response.status().as_u16(), headers: encoded(response.headers()) }
 }
 
-/// What crosses of header or trailer fields.
-pub(super) fn encoded(headers: &HeaderMap) -> Fields<'_> {
-    headers.iter().map(as_bytes).collect()
-}
-
-fn as_bytes<'a>((name, value): (&'a HeaderName, &'a HeaderValue)) -> (&'a [u8], &'a [u8]) {
-    (name.as_str().as_bytes(), value.as_bytes())
+/// What crosses of a peer's header or trailer fields: all but what is of the connection, by its name or
+/// because `Connection` names it.
+pub(super) fn encoded(fields: &HeaderMap) -> Fields<'_> {
+    let options: Vec<HeaderName> = fields
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .filter(|name| name != CONTENT_LENGTH) // is no option, whoever says so
+        .collect();
+    fields
+        .iter()
+        .filter(|(name, value)| !is_of_the_connection(name, value) && !options.contains(name))
+        .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+        .collect()
 }

@@ -66,6 +66,24 @@ fn a_response_is_told_with_its_body_and_trailers() {
 }
 
 #[test]
+fn what_a_response_says_of_its_connection_is_left_out() {
+    let (mut guest, requests) = guest_with_client();
+    let exchange = guest.fetch(&get()).expect("fetch");
+    let outgoing = requests.recv().expect("a request");
+    let head = Response::builder()
+        .header("connection", "x-hop")
+        .header("x-hop", "1")
+        .header("transfer-encoding", "chunked")
+        .header("x-a", "b")
+        .body(())
+        .expect("a response");
+    let trailers = one_field("transfer-encoding", "gzip");
+    outgoing.response.respond(head).finish(trailers);
+    assert_eq!(guest.head(exchange), Ok(Ok((200, one_field("x-a", "b")))));
+    assert_eq!(guest.trailers(exchange), Ok(Ok(vec![])));
+}
+
+#[test]
 fn a_failure_is_told_in_place_of_a_response() {
     let (mut guest, requests) = guest_with_client();
     let exchange = guest.fetch(&get()).expect("fetch");
