@@ -3,6 +3,7 @@
 #
 #   containerd   containerd 2.x and ctr (Debian sid)
 #   registry     docker-registry
+#   clients      curl, wrk, h2load and nc, which talk to servers under test
 #   runc         runc, for benchmarks beside it; its command is /runc
 #   qemu         qemu-system-x86_64 and a static busybox
 #   kernel       a stock Debian kernel with its modules
@@ -133,6 +134,7 @@ recipe() {
     case $1 in
     containerd) echo containerd ;;
     registry) echo docker-registry ;;
+    clients) echo curl wrk nghttp2-client netcat-openbsd ;;
     runc) echo runc ;;
     qemu) echo qemu-system-x86 qemu-system-data seabios busybox-static ;;
     protoc) echo protobuf-compiler libprotobuf-dev ;;
@@ -158,6 +160,7 @@ fill() {
     case $1 in
     containerd) unpack sid alone "${recipe[@]}" ;;
     registry) unpack system alone "${recipe[@]}" ;;
+    clients) unpack system whole "${recipe[@]}" ;;
     runc)
         unpack system whole "${recipe[@]}"
         script runc "LD_LIBRARY_PATH='$tree/$libraries' exec '$tree/usr/sbin/runc' \"\$@\""

@@ -2,9 +2,11 @@
 //!
 //! Rule: a micro-VM handles one request at a time, on a thread of its own. What handled a request last is
 //! what handles the next one, so that a quiet service has few micro-VMs and their memory is warm; one that
-//! nobody has needed for [`IDLE_MAX`] goes, but for the last. When all are busy another is made, up to the
-//! limit, no more at a time than there are processors; beyond it requests wait in the order in which they
-//! came, and beyond [`QUEUE_MAX`] or [`QUEUE_WAIT_MAX`] they are refused.
+//! nobody has needed for [`IDLE_MAX`] goes, but for the last. There are soon as many as twice the
+//! processors; more are made, up to the limit, only for requests that have waited for [`PATIENCE`]: where
+//! handlers compute they would but share the processors, where they wait for others they are needed.
+//! Requests wait in the order in which they came, and beyond [`QUEUE_MAX`] or [`QUEUE_WAIT_MAX`] they are
+//! refused.
 //!
 //! Between two requests a micro-VM is brought to where [`Isolation`] wants it, before anybody knows the
 //! next request. One that did not end well is never kept, whatever the isolation.
@@ -33,6 +35,9 @@ const QUEUE_MAX: usize = 1024;
 
 /// How long a request waits for a micro-VM.
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How long a request waits before there is another micro-VM for it.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How long a guest has to see that its request has run out of time, before it is stopped.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -64,6 +69,8 @@ struct State {
     workers: usize,
     /// Workers that have not got as far as taking a request.
     starting: usize,
+    /// A task looks after the queue.
+    is_watched: bool,
     next_id: u64,
     is_closed: bool,
 }
@@ -134,20 +141,47 @@ impl Pool {
         if state.queue.len() >= QUEUE_MAX {
             return Err(Refused(incoming));
         }
-        if let Err(error) = self.grow(&mut state)
+        if state.workers < 2 * processors()
+            && let Err(error) = self.grow(&mut state)
             && state.workers == 0
         {
             log::error!("start a thread for a micro-VM: {error}");
             return Err(Refused(incoming));
         }
         state.queue.push_back(Queued { incoming, since: Instant::now() });
-        drop(state);
-        let shared = Arc::clone(&self.0);
-        self.0.runtime.spawn(async move {
-            tokio::time::sleep(QUEUE_WAIT_MAX).await;
-            shared.refuse_old();
-        });
+        if !state.is_watched {
+            state.is_watched = true;
+            self.0.runtime.spawn(self.clone().watch_queue());
+        }
         Ok(())
+    }
+
+    /// Makes micro-VMs for requests that have waited, and refuses those that have waited too long, until
+    /// none waits.
+    async fn watch_queue(self) {
+        loop {
+            tokio::time::sleep(PATIENCE).await;
+            let mut refused = Vec::new();
+            let mut state = self.0.lock();
+            let waited = |state: &State| state.queue.front().map(|queued| queued.since.elapsed());
+            while waited(&state).is_some_and(|waited| waited >= QUEUE_WAIT_MAX) {
+                refused.extend(state.queue.pop_front());
+            }
+            match waited(&state) {
+                // There are some already, which take it later if there can be no more threads.
+                Some(waited) if waited >= PATIENCE => drop(self.grow(&mut state)),
+                Some(_) => {}
+                None => state.is_watched = false,
+            }
+            let is_done = !state.is_watched;
+            drop(state);
+            for queued in refused {
+                queued.incoming.refuse();
+            }
+            if is_done {
+                return;
+            }
+        }
     }
 
     /// Takes no more requests, and waits until none is handled any more, or `until` has come.
@@ -167,8 +201,7 @@ impl Pool {
 
     /// Starts another worker, if there may be one.
     fn grow(&self, state: &mut State) -> std::io::Result<()> {
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        if state.workers >= self.0.max_workers || state.starting >= processors {
+        if state.workers >= self.0.max_workers || state.starting >= processors() {
             return Ok(());
         }
         let pool = self.clone();
@@ -209,15 +242,11 @@ impl Worker<'_> {
         made.ok().flatten().map(Standing::Rewound)
     }
 
-    /// Says that requests can be taken, and has others made if there are more than this one can take.
+    /// Says that requests can be taken.
     fn started(&mut self) {
         let mut state = self.pool.0.lock();
         state.starting -= 1;
         self.has_started = true;
-        if state.queue.len() > 1 {
-            // Those that are there take the requests, if later.
-            let _ = self.pool.grow(&mut state);
-        }
     }
 
     /// The next request; `None` if none came for long, or none will.
@@ -327,20 +356,11 @@ impl Shared {
         }
     }
 
-    /// Refuses the requests that have waited too long.
-    fn refuse_old(&self) {
-        let mut refused = Vec::new();
-        let mut state = self.lock();
-        while state.queue.front().is_some_and(|queued| queued.since.elapsed() >= QUEUE_WAIT_MAX) {
-            refused.extend(state.queue.pop_front());
-        }
-        drop(state);
-        for queued in refused {
-            queued.incoming.refuse();
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
