@@ -51,6 +51,8 @@ pub struct Grants {
     pub cwd: Option<String>,
     /// Directories.
     pub directories: Vec<Directory>,
+    /// The network of the calling thread, all of it.
+    pub network: bool,
 }
 
 /// A directory that is open when a program starts.

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::ToSocketAddrs;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use abi::boot::{BootHeader, BootInfo, Preopen};
 use abi::layout::CALL_DATA_BYTES;
 use abi::{Errno, Handle, Nr, Request};
 use libos::{Calls, HostCall};
-use vmm::host::{DirAccess, Host, Stdio};
+use vmm::host::{DirAccess, Host, LookupError, LookupRequest, Network, Policy, Stdio};
 use wasmtime::{Error, Result};
 
 use crate::calls::{Call, CallLog};
@@ -129,6 +130,9 @@ impl World {
             let access = if *writable { DirAccess::ReadWrite } else { DirAccess::ReadOnly };
             host.preopen(File::open(path)?.into(), guest.as_str(), access)?;
         }
+        if grants.network {
+            host.grant_network(Network::new(Arc::new(Policy::everything()), Arc::new(look_up)));
+        }
         let preopens = host
             .preopens()
             .map(|preopen| (preopen.handle, preopen.writable, preopen.guest_path.to_vec()))
@@ -217,6 +221,15 @@ impl HostCall for InProcess {
         };
         read(&window.area);
     }
+}
+
+/// Looks a name up as the system does, on a thread of its own.
+fn look_up(request: LookupRequest) {
+    std::thread::spawn(move || {
+        let found = (request.name(), 0).to_socket_addrs();
+        let found = found.map(|addresses| addresses.map(|address| address.ip()).collect());
+        request.answer(found.map_err(|_| LookupError::NotFound));
+    });
 }
 
 fn seed() -> io::Result<[u8; 32]> {

@@ -8,7 +8,7 @@ use wasmtime::component::{self, ResourceTable};
 use wasmtime::{Linker, Result, Store};
 use wasmtime_wasi::cli::{InputFile, OutputFile};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::p2::bindings::sync::Command;
+use wasmtime_wasi::p2::bindings::sync::{Command, LinkOptions};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2};
 
 use crate::program::{Program, engine};
@@ -59,6 +59,9 @@ fn context(grants: &Grants, streams: Streams) -> Result<WasiCtxBuilder> {
     if let Some(cwd) = &grants.cwd {
         context.initial_cwd(cwd);
     }
+    if grants.network {
+        context.inherit_network().allow_tcp(true).allow_udp(true).allow_ip_name_lookup(true);
+    }
     for directory in &grants.directories {
         let permissions = if directory.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
         context.preopened_dir(&directory.host, &directory.guest, permissions)?;
@@ -87,7 +90,9 @@ fn component_linker() -> Result<&'static component::Linker<Context>> {
         return Ok(linker);
     }
     let mut linker = component::Linker::new(engine()?);
-    p2::add_to_linker_sync(&mut linker)?;
+    let mut options = LinkOptions::default();
+    options.network_error_code(true);
+    p2::add_to_linker_with_options_sync(&mut linker, &options)?;
     Ok(LINKER.get_or_init(|| linker))
 }
 

@@ -8,20 +8,26 @@ use wasmtime::component::Val;
 
 use super::interpreter::{HEAP, Interpreter, RETURNED, RETURNED_BYTES, SCRATCH};
 use super::session::{Command, Ended, Session};
-use super::world::World;
+use super::world::{self, INTERFACES, World};
 use oracle::{Grants, Wasi};
 
 mod functions;
 mod host_calls;
+mod sockets;
 mod streams;
 
 /// What both sides have, and the interpreter for it.
-static COMMON: LazyLock<(World, Interpreter)> = LazyLock::new(|| interpreter(false));
+static COMMON: LazyLock<(World, Interpreter)> = LazyLock::new(|| interpreter(INTERFACES));
+/// Sockets, which both sides have.
+static SOCKETS: LazyLock<(World, Interpreter)> = LazyLock::new(|| interpreter(world::SOCKETS));
 /// All that ours has.
-static ALL: LazyLock<(World, Interpreter)> = LazyLock::new(|| interpreter(true));
+static ALL: LazyLock<(World, Interpreter)> = LazyLock::new(|| {
+    let all = INTERFACES.into_iter().chain(["clocks/timezone"]).chain(world::SOCKETS);
+    interpreter(all.collect::<BTreeSet<_>>())
+});
 
-fn interpreter(timezone: bool) -> (World, Interpreter) {
-    let world = World::new(timezone);
+fn interpreter(interfaces: impl IntoIterator<Item = &'static str>) -> (World, Interpreter) {
+    let world = World::new(interfaces);
     let interpreter = Interpreter::p2(&world);
     (world, interpreter)
 }
@@ -37,6 +43,13 @@ pub(super) struct P2 {
 impl P2 {
     pub(super) fn start(wasi: Wasi, grants: &Grants) -> Self {
         let (world, interpreter) = &*COMMON;
+        let session = Session::start_silent(wasi, interpreter, grants);
+        Self { session, world, called: BTreeSet::new() }
+    }
+
+    /// A program that uses sockets.
+    pub(super) fn start_with_sockets(wasi: Wasi, grants: &Grants) -> Self {
+        let (world, interpreter) = &*SOCKETS;
         let session = Session::start_silent(wasi, interpreter, grants);
         Self { session, world, called: BTreeSet::new() }
     }

@@ -23,8 +23,8 @@ pub(super) struct World {
     sizes: SizeAlign,
 }
 
-/// The interfaces that both sides have.
-const INTERFACES: [&str; 20] = [
+/// The interfaces that both sides have, but for sockets.
+pub(super) const INTERFACES: [&str; 20] = [
     "cli/environment",
     "cli/exit",
     "cli/stdin",
@@ -47,18 +47,32 @@ const INTERFACES: [&str; 20] = [
     "random/insecure-seed",
 ];
 
+/// The interfaces of sockets, with those that one needs to use them.
+pub(super) const SOCKETS: [&str; 12] = [
+    "cli/stdin",
+    "cli/stderr",
+    "io/error",
+    "io/poll",
+    "io/streams",
+    "sockets/network",
+    "sockets/instance-network",
+    "sockets/tcp",
+    "sockets/tcp-create-socket",
+    "sockets/udp",
+    "sockets/udp-create-socket",
+    "sockets/ip-name-lookup",
+];
+
 impl World {
-    /// What Wasmtime's WASI has; with `timezone`, what ours has beside it.
-    pub(super) fn new(timezone: bool) -> Self {
+    /// The interfaces of these names (`PACKAGE/INTERFACE`).
+    pub(super) fn new(interfaces: impl IntoIterator<Item = &'static str>) -> Self {
         let mut resolve = Resolve::default();
-        for feature in ["cli-exit-with-code", "clocks-timezone"] {
+        for feature in ["cli-exit-with-code", "clocks-timezone", "network-error-code"] {
             resolve.features.insert(feature.to_owned());
         }
         resolve.push_dir(wit_packages()).expect("read the interfaces of WASI");
-        let own = timezone.then_some("clocks/timezone");
-        let imports: String = INTERFACES
+        let imports: String = interfaces
             .into_iter()
-            .chain(own)
             .map(|interface| format!("import wasi:{interface}@0.2.12;"))
             .collect();
         let package = push(
@@ -160,6 +174,7 @@ impl World {
         match (self.kind(ty), value) {
             (_, Val::Bool(value)) => flat.push((*value).into()),
             (_, Val::U8(value)) => flat.push((*value).into()),
+            (_, Val::U16(value)) => flat.push((*value).into()),
             (_, Val::U32(value)) => flat.push((*value).into()),
             (_, Val::U64(value)) => flat.push(*value),
             (_, Val::String(text)) => {
@@ -167,14 +182,21 @@ impl World {
                 data.extend_from_slice(text.as_bytes());
             }
             (Some(TypeDefKind::List(element)), Val::List(values)) => {
-                let size = self.sizes.size(element).size_wasm32();
-                data.resize(data.len().next_multiple_of(8), 0);
-                flat.extend([u64::from(at) + data.len() as u64, values.len() as u64]);
-                for value in values {
-                    let mut number = Vec::new();
-                    self.flatten(element, value, at, &mut Vec::new(), &mut number);
-                    data.extend_from_slice(&number[0].to_le_bytes()[..size]);
+                let start = self.store_list(element, values, at, data);
+                flat.extend([u64::from(start), values.len() as u64]);
+            }
+            (Some(TypeDefKind::Tuple(tuple)), Val::Tuple(values)) => {
+                for (ty, value) in tuple.types.iter().zip(values) {
+                    self.flatten(ty, value, at, data, flat);
                 }
+            }
+            (Some(TypeDefKind::Option(some)), Val::Option(value)) => {
+                flat.push(value.is_some().into());
+                let start = flat.len();
+                if let Some(value) = value {
+                    self.flatten(some, value, at, data, flat);
+                }
+                flat.resize(start + self.width(some), 0);
             }
             (Some(TypeDefKind::Record(record)), Val::Record(fields)) => {
                 for (field, (_, value)) in record.fields.iter().zip(fields) {
@@ -200,10 +222,10 @@ impl World {
                 if let (Some(ty), Some(payload)) = (&variant.cases[place].ty, payload) {
                     self.flatten(ty, payload, at, data, flat);
                 }
-                // The only variant that WASI takes with payloads has one case with any.
-                let room =
-                    variant.cases.iter().filter_map(|case| case.ty).map(|ty| self.width(&ty));
-                flat.resize(start + room.max().unwrap_or(0), 0);
+                // The variants that WASI takes share their places among cases of the same core types.
+                let room = variant.cases.iter().filter_map(|case| case.ty);
+                let room = room.map(|ty| self.width(&ty)).max();
+                flat.resize(start + room.unwrap_or(0), 0);
             }
             (Some(TypeDefKind::Result(_)), Val::Result(result)) => {
                 flat.push(u64::from(result.is_err()));
@@ -212,11 +234,80 @@ impl World {
         }
     }
 
+    /// Puts a list at the end of `data`, which will lie at `at`, and returns its address.
+    fn store_list(&self, element: &Type, values: &[Val], at: u32, data: &mut Vec<u8>) -> u32 {
+        let size = self.sizes.size(element).size_wasm32();
+        let start = data.len().next_multiple_of(8);
+        data.resize(start + size * values.len(), 0);
+        for (index, value) in values.iter().enumerate() {
+            self.store(element, value, at, data, start + index * size);
+        }
+        at + u32::try_from(start).expect("small")
+    }
+
+    /// Puts a value at `data[place..]`, and what it points to at the end.
+    fn store(&self, ty: &Type, value: &Val, at: u32, data: &mut Vec<u8>, place: usize) {
+        let fields = |types: &[&Type]| -> Vec<usize> {
+            let offsets = self.sizes.field_offsets(types.iter().copied());
+            offsets.iter().map(|(offset, _)| place + offset.size_wasm32()).collect()
+        };
+        let payload = |cases: &[&Type]| {
+            place + cases.iter().map(|ty| self.sizes.align(ty).align_wasm32()).max().unwrap_or(1)
+        };
+        match (self.kind(ty), value) {
+            (Some(TypeDefKind::List(element)), Val::List(values)) => {
+                let start = self.store_list(element, values, at, data);
+                let len = u32::try_from(values.len()).expect("small");
+                data[place..][..4].copy_from_slice(&start.to_le_bytes());
+                data[place + 4..][..4].copy_from_slice(&len.to_le_bytes());
+            }
+            (Some(TypeDefKind::Record(record)), Val::Record(values)) => {
+                let types: Vec<_> = record.fields.iter().map(|field| &field.ty).collect();
+                for ((ty, (_, value)), place) in types.iter().zip(values).zip(fields(&types)) {
+                    self.store(ty, value, at, data, place);
+                }
+            }
+            (Some(TypeDefKind::Tuple(tuple)), Val::Tuple(values)) => {
+                let types: Vec<_> = tuple.types.iter().collect();
+                for ((ty, value), place) in types.iter().zip(values).zip(fields(&types)) {
+                    self.store(ty, value, at, data, place);
+                }
+            }
+            (Some(TypeDefKind::Option(some)), Val::Option(value)) => {
+                data[place] = value.is_some().into();
+                if let Some(value) = value {
+                    self.store(some, value, at, data, payload(&[some]));
+                }
+            }
+            (Some(TypeDefKind::Variant(variant)), Val::Variant(name, value)) => {
+                let case = variant.cases.iter().position(|case| case.name == *name);
+                let case = case.unwrap_or_else(|| panic!("no case {name}"));
+                let types: Vec<_> =
+                    variant.cases.iter().filter_map(|case| case.ty.as_ref()).collect();
+                data[place] = u8::try_from(case).expect("few cases");
+                if let (Some(ty), Some(value)) = (&variant.cases[case].ty, value) {
+                    self.store(ty, value, at, data, payload(&types));
+                }
+            }
+            (_, value) => {
+                let mut number = Vec::new();
+                self.flatten(ty, value, at, &mut Vec::new(), &mut number);
+                let size = self.sizes.size(ty).size_wasm32();
+                data[place..][..size].copy_from_slice(&number[0].to_le_bytes()[..size]);
+            }
+        }
+    }
+
     /// Core values that a type flattens to.
     fn width(&self, ty: &Type) -> usize {
         match self.kind(ty) {
             Some(TypeDefKind::Record(record)) => {
                 record.fields.iter().map(|field| self.width(&field.ty)).sum()
+            }
+            Some(TypeDefKind::Tuple(tuple)) => tuple.types.iter().map(|ty| self.width(ty)).sum(),
+            Some(TypeDefKind::Variant(variant)) => {
+                let cases = variant.cases.iter().filter_map(|case| case.ty);
+                1 + cases.map(|ty| self.width(&ty)).max().unwrap_or(0)
             }
             _ => 1,
         }
@@ -252,6 +343,7 @@ impl World {
         match &self.plain(ty) {
             Type::Bool => return Val::Bool(number(at, 1) != 0),
             Type::U8 => return Val::U8(read(at, 1)[0]),
+            Type::U16 => return Val::U16(u16::try_from(number(at, 2)).expect("2 bytes")),
             Type::U32 => return Val::U32(word(at)),
             Type::S32 => return Val::S32(word(at).cast_signed()),
             Type::U64 => return Val::U64(number(at, 8)),

@@ -1,6 +1,5 @@
 //! Every function of WASI 0.2 at least once, beside Wasmtime's.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::slice::from_ref;
 
@@ -8,25 +7,38 @@ use oracle::{Grants, TRAPPED, Wasi};
 use wasmtime::component::Val;
 
 use super::{ALL, COMMON, P2, bytes, flags, text};
+use crate::interpreter::Interpreter;
 use crate::p1::seeing;
 use crate::session::Session;
 
 /// A script of calls with what each gave.
-struct Script {
-    program: P2,
+pub(super) struct Script {
+    pub(super) program: P2,
     given: Vec<(String, String)>,
+    /// What differs from run to run, with what it is called.
+    names: Vec<(String, String)>,
 }
 
 impl Script {
+    pub(super) fn new(program: P2) -> Self {
+        Self { program, given: Vec::new(), names: Vec::new() }
+    }
+
+    /// Has what reads `text` in a result compare as `name`.
+    pub(super) fn name(&mut self, text: String, name: &str) {
+        self.names.push((text, name.to_owned()));
+    }
+
     /// Calls a function, whose result compares as it is, and returns it.
-    fn call(&mut self, name: &str, arguments: &[&Val]) -> Val {
+    pub(super) fn call(&mut self, name: &str, arguments: &[&Val]) -> Val {
         let (value, given) = self.made(name, arguments);
+        let given = self.names.iter().fold(given, |given, (text, name)| given.replace(text, name));
         self.given.push((name.to_owned(), given));
         value
     }
 
     /// Calls a function whose result is of a moment, of chance or a handle: that it gave something compares.
-    fn some(&mut self, name: &str, arguments: &[&Val]) -> Val {
+    pub(super) fn some(&mut self, name: &str, arguments: &[&Val]) -> Val {
         let (value, _) = self.made(name, arguments);
         self.given.push((name.to_owned(), "something".to_owned()));
         value
@@ -45,11 +57,37 @@ impl Script {
         }
     }
 
+    /// What it called, each with what it gave.
+    pub(super) fn given(self) -> Vec<(String, String)> {
+        self.given
+    }
+
+    /// The functions of the interpreter that were not called, but for those that are `elsewhere`.
+    pub(super) fn not_called(&self, interpreter: &Interpreter, elsewhere: &[&str]) -> Vec<String> {
+        let called = |name: &str| self.program.called.contains(name) || elsewhere.contains(&name);
+        let all = interpreter.functions.iter().map(|function| &function.name);
+        all.filter(|name| !called(name)).cloned().collect()
+    }
+
     /// Opens `path`.
     fn open(&mut self, root: &Val, path: &str, open: &[&str], rights: &[&str]) -> Val {
         let arguments = [&flags(&["symlink-follow"]), &text(path), &flags(open), &flags(rights)];
         self.some("types/descriptor.open-at", &[&[root], &arguments[..]].concat())
     }
+}
+
+/// Compares what scripts were given, ours first; `meant` are the differences that are as they should be:
+/// function, ours, theirs, and why.
+pub(super) fn assert_same(given: &[Vec<(String, String)>], meant: &[(&str, &str, &str, &str)]) {
+    let mut differences = Vec::new();
+    for (index, ((name, ours), (_, theirs))) in given[0].iter().zip(&given[1]).enumerate() {
+        let meant = meant.iter().any(|row| (row.0, row.1, row.2) == (name, ours, theirs));
+        if ours != theirs && !meant {
+            differences.push(format!("{index}: {name}:\n  ours   {ours}\n  theirs {theirs}"));
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert_eq!(given[0].len(), given[1].len());
 }
 
 /// Calls everything that both sides have.
@@ -234,25 +272,15 @@ fn every_function_answers_as_in_wasmtime() {
         grants.env =
             vec![("KEY".to_owned(), "a=b".to_owned()), ("EMPTY".to_owned(), String::new())];
         grants.cwd = Some("/d".to_owned());
-        let mut script = Script { program: P2::start(wasi, &grants), given: Vec::new() };
+        let mut script = Script::new(P2::start(wasi, &grants));
         common(&mut script);
         files(&mut script);
         streams(&mut script);
         let (_, interpreter) = &*COMMON;
-        let all: BTreeSet<_> = interpreter.functions.iter().map(|it| it.name.as_str()).collect();
-        let called: BTreeSet<_> =
-            script.program.called.iter().map(String::as_str).chain(ELSEWHERE).collect();
-        assert_eq!(all.difference(&called).collect::<Vec<_>>(), [&""; 0], "functions not called");
+        assert_eq!(script.not_called(interpreter, &ELSEWHERE), [""; 0], "functions not called");
         given.push(script.given);
     }
-    let mut differences = Vec::new();
-    for ((name, ours), (_, theirs)) in given[0].iter().zip(&given[1]) {
-        let meant = MEANT.iter().any(|row| (row.0, row.1, row.2) == (name, ours, theirs));
-        if ours != theirs && !meant {
-            differences.push(format!("{name}:\n  ours   {ours}\n  theirs {theirs}"));
-        }
-    }
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert_same(&given, &MEANT);
 }
 
 #[test]
