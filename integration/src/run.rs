@@ -50,6 +50,7 @@ pub struct Run {
     input: Vec<u8>,
     directory: Option<Directory>,
     options: Vec<String>,
+    network: bool,
 }
 
 #[derive(Debug)]
@@ -97,6 +98,7 @@ impl Run {
             input: Vec::new(),
             directory: None,
             options: Vec::new(),
+            network: false,
         })
     }
 
@@ -147,6 +149,13 @@ impl Run {
     #[must_use]
     pub fn option(mut self, name: &str, value: &str) -> Self {
         self.options.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Gives it the network, which `hyperlight run` does by itself and the wasmtime command does not.
+    #[must_use]
+    pub fn network(mut self) -> Self {
+        self.network = true;
         self
     }
 
@@ -206,7 +215,11 @@ impl Run {
     pub fn by_wasmtime(&self) -> Result<Ended> {
         let compiled = self.compiled_for_wasmtime()?;
         let mut command = tools::tree("wasmtime")?.script("wasmtime")?;
-        command.args(["run", "--allow-precompiled", "-W", PROPOSALS, "--argv0"]);
+        command.args(["run", "--allow-precompiled", "-W", PROPOSALS]);
+        if self.network {
+            command.args(["-S", "inherit-network,allow-ip-name-lookup"]);
+        }
+        command.arg("--argv0");
         command.arg(self.wasm.file_name().unwrap_or_default());
         self.end(command, &compiled)
     }

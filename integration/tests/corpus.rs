@@ -8,10 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use integration::process::{self, Outcome};
+use integration::process::{self, HANG_LIMIT, Outcome};
 use integration::scratch::Scratch;
 use integration::{Node, hyperlight, leaks, require_kvm, skipped, workspace};
 use serde::Deserialize;
@@ -33,9 +35,33 @@ struct Entry {
 struct Expect {
     out: Option<String>,
     out_re: Option<String>,
+    /// A port of loopback, what a client sends there, and what comes back.
+    tcp: Option<(u16, String, String)>,
 }
 
 impl Expect {
+    /// Runs the program to its end, with a client if it is a server.
+    fn run(&self, command: &mut Command, input: &[u8]) {
+        let Some((port, question, answer)) = &self.tcp else {
+            return self.check(&process::run_with_input(command, input).unwrap());
+        };
+        let mut server = process::start(command.stdin(Stdio::null())).unwrap();
+        let mut client = None;
+        process::wait_until("the server to listen", HANG_LIMIT, || {
+            client = TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).ok();
+            client.is_some() || server.has_ended().unwrap()
+        })
+        .unwrap();
+        let mut received = String::new();
+        if let Some(mut client) = client {
+            client.set_read_timeout(Some(HANG_LIMIT)).unwrap();
+            client.write_all(question.as_bytes()).unwrap();
+            client.read_to_string(&mut received).unwrap();
+        }
+        let outcome = process::finish(server).unwrap();
+        assert_eq!((received.as_str(), outcome.code()), (answer.as_str(), 0), "{outcome:?}");
+    }
+
     fn check(&self, outcome: &Outcome) {
         assert_eq!(outcome.code(), 0, "{outcome:?}");
         if let Some(text) = &self.out {
@@ -53,10 +79,6 @@ fn directory() -> PathBuf {
     std::env::var_os("HYPERLIGHT_CORPUS").map_or_else(beside, PathBuf::from)
 }
 
-/// Commands of the corpus that do not run, and why.
-const NOT_RUN: [(&str, &str); 1] =
-    [("rs_tcpkv_p2", "it serves wasi:sockets, and a program has no network")];
-
 /// The corpus; none, with a word about it, if it is not there.
 fn entries() -> Option<Vec<Entry>> {
     let list = directory().join("corpus.json");
@@ -67,12 +89,8 @@ fn entries() -> Option<Vec<Entry>> {
     Some(serde_json::from_str(&text).unwrap())
 }
 
-/// The entry `name`; none, with a word about it, if there is no corpus or it does not run.
+/// The entry `name`; none, with a word about it, if there is no corpus.
 fn entry(name: &str) -> Option<Entry> {
-    if let Some((_, reason)) = NOT_RUN.iter().find(|(not_run, _)| *not_run == name) {
-        skipped(reason);
-        return None;
-    }
     let entry = entries()?.into_iter().find(|entry| entry.name == name);
     Some(entry.unwrap_or_else(|| panic!("no {name} in the corpus")))
 }
@@ -101,8 +119,7 @@ fn by_hand(name: &str) {
     }
     command.arg(directory().join(&entry.file)).arg("--").args(&entry.args);
     let input = entry.stdin.as_deref().unwrap_or_default();
-    let outcome = process::run_with_input(&mut command, input.as_bytes()).unwrap();
-    entry.expect.check(&outcome);
+    entry.expect.run(&mut command, input.as_bytes());
 }
 
 fn by_ctr(name: &str) {
@@ -122,13 +139,14 @@ fn by_ctr(name: &str) {
             format!("--mount=type=bind,src={},dst=/{name},options=rbind", source.display())
         })
         .collect();
-    let options: Vec<_> = env.iter().chain(&mounts).map(String::as_str).collect();
+    // A client is outside: it sees what the container sees.
+    let network = entry.expect.tcp.is_some().then_some("--net-host");
+    let options: Vec<_> = env.iter().chain(&mounts).map(String::as_str).chain(network).collect();
     let arguments: Vec<_> =
         [name].into_iter().chain(entry.args.iter().map(String::as_str)).collect();
     let mut command = node.run_command(&reference, "corpus", &options, &arguments);
     let input = entry.stdin.as_deref().unwrap_or_default();
-    let outcome = process::run_with_input(&mut command, input.as_bytes()).unwrap();
-    entry.expect.check(&outcome);
+    entry.expect.run(&mut command, input.as_bytes());
 }
 
 macro_rules! corpus {
@@ -155,7 +173,6 @@ fn every_command_of_the_corpus_is_listed() {
     let commands = entries.into_iter().filter(|entry| ["p1", "p2-cli"].contains(&&*entry.world));
     let commands: BTreeSet<_> = commands.map(|entry| entry.name).collect();
     assert_eq!(NAMES.iter().map(|it| (*it).to_owned()).collect::<BTreeSet<_>>(), commands);
-    assert!(NOT_RUN.iter().all(|(name, _)| NAMES.contains(name)), "{NOT_RUN:?}");
 }
 
 corpus! {

@@ -25,11 +25,14 @@ struct Pending {
     ends: bool,
     /// Why the bytes have nowhere to go, which the next call of their stream is to be told.
     failed: Option<Errno>,
+    /// Who reads is the peer of a connection.
+    to_peer: bool,
 }
 
 impl Pending {
-    fn of(handle: &Arc<OwnedHandle>) -> Self {
-        Self { handle: Arc::clone(handle), bytes: Vec::new(), ends: false, failed: None }
+    fn of(handle: &Arc<OwnedHandle>, to_peer: bool) -> Self {
+        let handle = Arc::clone(handle);
+        Self { handle, bytes: Vec::new(), ends: false, failed: None, to_peer }
     }
 
     /// Whether nothing is left after the host was offered it.
@@ -123,12 +126,18 @@ impl Outputs {
         write_whole(handle, bytes)
     }
 
-    /// Takes all of `bytes`: to the host as far as it takes them, the rest pending.
+    /// Takes all of `bytes`: to the host as far as it takes them, the rest pending. `to_peer` tells that
+    /// the handle is a connection.
     ///
     /// # Errors
     ///
     /// As [`deliver`](Self::deliver).
-    pub(crate) fn write(&mut self, handle: &Arc<OwnedHandle>, bytes: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn write(
+        &mut self,
+        handle: &Arc<OwnedHandle>,
+        bytes: &[u8],
+        to_peer: bool,
+    ) -> Result<(), Errno> {
         let written = match self.deliver(handle.get())? {
             true => match handle.write_all(0, bytes, false) {
                 Err(Errno::Again) => 0,
@@ -137,7 +146,8 @@ impl Outputs {
             false => 0,
         };
         if let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            let pending = self.0.entry(handle.get()).or_insert_with(|| Pending::of(handle));
+            let pending =
+                self.0.entry(handle.get()).or_insert_with(|| Pending::of(handle, to_peer));
             pending.bytes.extend_from_slice(rest);
         }
         Ok(())
@@ -171,6 +181,17 @@ impl Outputs {
     /// Whether something is pending of another handle than `handle`.
     pub(crate) fn is_pending_elsewhere(&self, handle: Handle) -> bool {
         self.0.keys().any(|other| *other != handle)
+    }
+
+    /// The connections whose output waits for room.
+    pub(crate) fn connections(&self) -> impl Iterator<Item = Handle> {
+        let waits = |pending: &Pending| pending.to_peer && pending.failed.is_none();
+        self.0.iter().filter(move |(_, pending)| waits(pending)).map(|(handle, _)| *handle)
+    }
+
+    /// Gives up what connections have not taken.
+    pub(crate) fn abandon_connections(&mut self) {
+        self.0.retain(|_, pending| !pending.to_peer);
     }
 
     /// Delivers everything, waiting for readers.

@@ -17,6 +17,10 @@ use crate::http::receiving::Receiving;
 use crate::http::sending::BodyId;
 use crate::process::Process;
 
+/// Longest time in nanoseconds for which a program that has ended waits for the peers of its connections
+/// to take what it sent: they had the kernel's buffers to take before that.
+const LINGER_NS: u64 = 10_000_000_000;
+
 /// What can be waited for.
 #[derive(Clone, Debug)]
 pub enum Pollable {
@@ -65,6 +69,25 @@ pub(crate) fn drain(process: &mut Process, handle: Handle) -> Result<(), Errno> 
         readiness(process, &[Pollable::Output(handle)], true)?;
     }
     Ok(())
+}
+
+/// Waits until connections have taken what is pending, for [`LINGER_NS`] at most; what they have not
+/// taken then is given up.
+pub(crate) fn linger(process: &mut Process) {
+    let mut until = None;
+    loop {
+        let mut awaited: Vec<_> = process.outputs.connections().map(Pollable::Output).collect();
+        if awaited.is_empty() {
+            return;
+        }
+        let Ok(now) = process.clock.monotonic_ns() else { break };
+        awaited.push(Pollable::Deadline(*until.get_or_insert(now.saturating_add(LINGER_NS))));
+        match readiness(process, &awaited, true) {
+            Ok(ready) if ready.last() != Some(&true) => {}
+            Ok(_) | Err(_) => break,
+        }
+    }
+    process.outputs.abandon_connections();
 }
 
 fn look(process: &mut Process, pollables: &[Pollable], wait: bool) -> Result<Vec<bool>, Errno> {

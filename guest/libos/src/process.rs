@@ -15,6 +15,7 @@ use crate::descriptor::Descriptor;
 use crate::handle::OwnedHandle;
 use crate::http::sending::Bodies;
 use crate::output::Outputs;
+use crate::poll::linger;
 use crate::random::Random;
 
 /// Everything that the boot information grants, and nothing else.
@@ -161,8 +162,10 @@ impl Process {
         self.terminals & flag != 0
     }
 
-    /// Delivers all output that is pending, waiting for readers if need be.
+    /// Delivers all output that is pending, waiting for readers if need be; not for ever for the peers of
+    /// connections, who may be anybody.
     pub(crate) fn flush(&mut self) {
+        linger(self);
         self.outputs.drain_all();
     }
 

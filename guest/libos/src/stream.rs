@@ -230,7 +230,9 @@ impl OutputStream {
         }
         while !bytes.is_empty() {
             let written = match &mut self.place {
-                Place::Pipe(handle) => return Ok(process.outputs.write(handle, bytes)?),
+                Place::Pipe(handle) => {
+                    return Ok(process.outputs.write(handle, bytes, self.shut.is_some())?);
+                }
                 Place::Body(body) => return process.bodies.write(*body, bytes),
                 Place::End(handle) => handle.append_all(bytes)?.0,
                 Place::At(handle, offset) => {
@@ -255,7 +257,7 @@ impl OutputStream {
         match &self.place {
             Place::Pipe(_) if is_shut(self.shut.as_ref()) => self.drain(process),
             Place::Pipe(handle) => {
-                process.outputs.write(handle, bytes)?;
+                process.outputs.write(handle, bytes, self.shut.is_some())?;
                 self.drain(process)
             }
             Place::Body(body) => write_body(process, *body, bytes),
@@ -270,12 +272,14 @@ impl OutputStream {
     /// As [`permit`](Self::permit).
     pub(crate) fn drain(&self, process: &mut Process) -> Result<(), StreamError> {
         match &self.place {
-            Place::Pipe(handle) if process.outputs.is_pending(handle.get()) => {
-                process.bodies.release();
+            Place::Pipe(handle) => {
+                if process.outputs.is_pending(handle.get()) {
+                    process.bodies.release();
+                }
                 process.outputs.drain(handle.get())?;
             }
             Place::Body(body) => write_body(process, *body, &[])?,
-            Place::Pipe(_) | Place::At(..) | Place::End(_) => {}
+            Place::At(..) | Place::End(_) => {}
         }
         if is_shut(self.shut.as_ref()) { Err(Errno::BrokenPipe.into()) } else { Ok(()) }
     }

@@ -225,6 +225,15 @@ fn a_program_ends_when_its_pending_output_is_sent() {
 }
 
 #[test]
+fn a_program_ends_though_a_peer_takes_nothing() {
+    let (mut program, [_socket, _input, output], peer) = connected();
+    let written = fill(&mut program, &output);
+    assert_eq!(program.session.finish().status, 0);
+    // What the kernel had is there; what it had no room for is lost.
+    assert!(drain(peer).join().unwrap() < written);
+}
+
+#[test]
 fn an_operation_of_a_socket_makes_one_host_call() {
     use abi::Nr;
     let mut program = program(Wasi::Ours);
