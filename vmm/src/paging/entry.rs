@@ -117,10 +117,13 @@ impl Level {
     ) -> impl Iterator<Item = (usize, Range<u64>)> + use<> {
         let span = self.span();
         let (start, end) = (range.start.max(base), range.end);
-        (0..ENTRIES).filter_map(move |index| {
+        let number = |offset: u64| usize::try_from(offset / span).unwrap_or(ENTRIES).min(ENTRIES);
+        // Growth maps a few pages at a time, so what is not meant is not looked at.
+        let touched =
+            number(start - base)..number(end.saturating_sub(base).saturating_add(span - 1));
+        touched.map(move |index| {
             let first = base + index as u64 * span;
-            let part = start.max(first)..end.min(first + span);
-            (part.start < part.end).then_some((index, part))
+            (index, start.max(first)..end.min(first + span))
         })
     }
 
