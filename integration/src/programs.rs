@@ -111,6 +111,9 @@ pub fn all() -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(directory()).context("list the programs")? {
         let source = entry.context("list the programs")?.path();
+        if source.is_dir() {
+            continue;
+        }
         let stem = stem(&source)?;
         if source.extension().is_some_and(|extension| extension == "wat") {
             names.push(stem);
@@ -141,6 +144,16 @@ pub fn program(name: &str) -> Result<PathBuf> {
         source.display()
     );
     build_for(&source, build)
+}
+
+/// The component of `handlers/NAME.js`, which handles HTTP requests.
+///
+/// # Errors
+///
+/// There is no such program, or it cannot be built.
+pub fn handler(name: &str) -> Result<PathBuf> {
+    let source = directory().join("handlers").join(name).with_extension("js");
+    build_for(&source, Build::JavaScriptP2)
 }
 
 /// Builds the C file `source` as a component for WASI 0.2.

@@ -2,7 +2,8 @@
 //!
 //! The world of a JavaScript program is made of what it imports (`from 'wasi:cli/stdin@0.2.10'`) and
 //! `wasi:cli/run` of the newest version among that; the texts of the interfaces come with jco, with
-//! the version set to the wanted one.
+//! the version set to the wanted one. One that listens to `fetch` events exports
+//! `wasi:http/incoming-handler` instead.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,19 +16,24 @@ use crate::process;
 use crate::tools::Tree;
 
 /// Changes with what the functions here do, so that nothing old is used.
-pub(super) const RECIPE: &str = "1";
+pub(super) const RECIPE: &str = "2";
 
 /// Version of the interfaces that jco has the texts of.
 const JCO_WIT: &str = "0.2.12";
 
-/// Its fetch and HTTP server are left out: they import `wasi:http`, which is no part of a command.
-/// The compiler is taken by its URL: a script on the command line looks for packages elsewhere.
+/// What a handler of requests has in its source.
+const LISTENS: &str = "addEventListener('fetch'";
+
+/// Version of the interfaces that the engine's HTTP server is made for.
+const HANDLER_WIT: &str = "0.2.10";
+
+/// Its fetch and HTTP server are left out of commands, which have no part in `wasi:http`. The compiler is taken by its URL: a script on the command line looks for packages elsewhere.
 const COMPONENTIZE_JS: &str = "
 import { writeFile } from 'node:fs/promises';
 import { pathToFileURL } from 'node:url';
-const [compiler, sourcePath, witPath, output] = process.argv.slice(1);
+const [compiler, sourcePath, witPath, output, kind] = process.argv.slice(1);
 const { componentize } = await import(pathToFileURL(compiler));
-const disableFeatures = ['http', 'fetch-event'];
+const disableFeatures = kind === 'command' ? ['http', 'fetch-event'] : [];
 const { component } = await componentize({ sourcePath, witPath, worldName: 'program', disableFeatures });
 await writeFile(output, component);
 ";
@@ -56,7 +62,8 @@ pub(super) fn javascript(tree: &Tree, text: &[u8], work: &Path) -> Result<Vec<u8
     let compiler = "node_modules/@bytecodealliance/componentize-js/src/componentize.js";
     let mut node = tree.script("node")?;
     node.current_dir(work).args(["--input-type=module", "--eval", COMPONENTIZE_JS, "--"]);
-    node.arg(tree.file(&[compiler])?).args(["program.js", "wit", "program.wasm"]);
+    let kind = if String::from_utf8_lossy(text).contains(LISTENS) { "handler" } else { "command" };
+    node.arg(tree.file(&[compiler])?).args(["program.js", "wit", "program.wasm", kind]);
     process::run(&mut node)?.success()?;
     fs::read(work.join("program.wasm")).context("read the component")
 }
@@ -67,11 +74,13 @@ fn write_world(tree: &Tree, source: &str, wit: &Path) -> Result<()> {
     let interfaces: BTreeSet<_> = quoted.filter(|it| it.starts_with("wasi:")).collect();
     let version = |interface: &str| interface.split_once('@').map(|(_, it)| it.to_owned());
     let versions: BTreeSet<_> = interfaces.iter().filter_map(|it| version(it)).collect();
-    let run = versions.iter().next_back().map_or(JCO_WIT, String::as_str);
+    let (export, run) = match source.contains(LISTENS) {
+        true => ("wasi:http/incoming-handler", HANDLER_WIT),
+        false => ("wasi:cli/run", versions.iter().next_back().map_or(JCO_WIT, String::as_str)),
+    };
     let imports: String = interfaces.iter().map(|it| format!("  import {it};\n")).collect();
-    let world = format!(
-        "package test:program;\nworld program {{\n{imports}  export wasi:cli/run@{run};\n}}\n"
-    );
+    let world =
+        format!("package test:program;\nworld program {{\n{imports}  export {export}@{run};\n}}\n");
     let texts = tree.file(&["node_modules/@bytecodealliance/jco/lib/wit/builtin"])?.join(JCO_WIT);
     let mut versions = versions.clone();
     versions.insert(run.to_owned());

@@ -1,0 +1,10 @@
+//! Components that handle HTTP requests, served by `hyperlight serve` and in containers, and asked by real
+//! clients.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+mod containers;
+mod isolation;
+mod load;
+mod requests;
+mod server;

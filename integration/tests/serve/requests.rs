@@ -1,0 +1,117 @@
+//! What a client gets.
+
+use integration::scratch::Scratch;
+use integration::{process, programs, require_kvm};
+use rustix::process::Signal;
+
+use crate::server::{Server, curl, curl_command};
+
+fn answers(options: &[&str]) -> Server {
+    Server::start(&programs::handler("answers").unwrap(), options)
+}
+
+#[test]
+fn a_handler_in_javascript_answers_and_ends_with_0() {
+    require_kvm!();
+    let mut server = answers(&[]);
+    let url = server.url("/method");
+    assert_eq!(curl(&["-X", "PUT", "-H", "x-name: value", &url]), "PUT value");
+    assert_eq!(curl(&["-o", "/dev/null", "-w", "%{http_code}", &server.url("/none")]), "404");
+    let status = server.url("/status?code=418");
+    assert_eq!(curl(&["-o", "/dev/null", "-w", "%{http_code}", &status]), "418");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn bodies_of_any_size_go_both_ways() {
+    require_kvm!();
+    let server = answers(&[]);
+    let dir = Scratch::new().unwrap();
+    let (sent, got) = (dir.join("sent"), dir.join("got"));
+    for bytes in [0, 1, 65_536, 3 << 20] {
+        let body: Vec<u8> = (0..bytes).map(|i: u32| i.to_le_bytes()[0]).collect();
+        std::fs::write(&sent, &body).unwrap();
+        let data = format!("@{}", sent.display());
+        let arguments = ["--data-binary", &data, "-o", got.to_str().unwrap(), &server.url("/echo")];
+        curl(&arguments);
+        assert!(std::fs::read(&got).unwrap() == body, "{bytes} bytes came back changed");
+    }
+    let large = curl(&[&server.url("/large?bytes=1000000")]);
+    assert!(large.len() == 1_000_000 && large.bytes().all(|byte| byte == b'x'));
+}
+
+#[test]
+fn http_2_without_tls_is_served_on_the_same_port() {
+    require_kvm!();
+    let server = answers(&[]);
+    let version = ["--http2-prior-knowledge", "-w", " %{http_version}", &server.url("/method")];
+    assert_eq!(curl(&version), "GET  2");
+}
+
+#[test]
+fn a_handler_that_fails_is_a_500_and_harms_nobody() {
+    require_kvm!();
+    let server = answers(&[]);
+    let code = |path: &str| curl(&["-o", "/dev/null", "-w", "%{http_code}", &server.url(path)]);
+    for _ in 0..3 {
+        assert_eq!(code("/fail"), "500");
+        assert_eq!(code("/method"), "200");
+    }
+}
+
+#[test]
+fn a_handler_that_takes_too_long_is_ended() {
+    require_kvm!();
+    let server = answers(&["--request-timeout", "300ms", "--max-concurrency", "1"]);
+    let code = |path: &str| curl(&["-o", "/dev/null", "-w", "%{http_code}", &server.url(path)]);
+    assert_eq!(code("/spin"), "504");
+    // By the only micro-VM there may be.
+    assert_eq!(code("/method"), "200");
+}
+
+#[test]
+fn a_request_in_flight_is_finished_before_the_end() {
+    require_kvm!();
+    let mut server = answers(&[]);
+    let waiting = process::start(&mut curl_command(&[&server.url("/wait?ms=2000")])).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    server.signal(Signal::TERM);
+    let outcome = process::finish(waiting).unwrap();
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "waited"), "{outcome:?}");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn killing_the_server_gives_clients_a_connection_error() {
+    require_kvm!();
+    let mut server = answers(&[]);
+    let waiting = process::start(&mut curl_command(&[&server.url("/spin")])).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    server.signal(Signal::KILL);
+    server.wait();
+    let outcome = process::finish(waiting).unwrap();
+    // CURLE_GOT_NOTHING, CURLE_RECV_ERROR
+    assert!([52, 56].contains(&outcome.code()), "{outcome:?}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    require_kvm!();
+    let server = answers(&[]);
+    let mut command = std::process::Command::new(integration::binaries().join("hyperlight"));
+    let wasm = programs::handler("answers").unwrap();
+    let outcome = process::run(command.args(["serve", "--addr", &server.addr]).arg(wasm)).unwrap();
+    assert_eq!(outcome.code(), 125, "{outcome:?}");
+    let said = format!("listen on {}", server.addr);
+    assert!(outcome.stderr.contains(&said) && outcome.stderr.contains("--addr"), "{outcome:?}");
+}
+
+#[test]
+fn a_command_is_told_that_it_cannot_be_served() {
+    let wasm = programs::program("hello").unwrap();
+    let mut command = std::process::Command::new(integration::binaries().join("hyperlight"));
+    let outcome = process::run(command.arg("serve").arg(wasm)).unwrap();
+    assert_eq!(outcome.code(), 126, "{outcome:?}");
+    assert!(outcome.stderr.contains("hyperlight run"), "{outcome:?}");
+}
