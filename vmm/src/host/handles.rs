@@ -20,9 +20,10 @@ use super::net::{Lookup, Socket};
 /// process (1024), and at most a few hundred KiB of table.
 pub(super) const HANDLES_MAX: usize = 4096;
 
-/// Descriptors of the process' limit that guests cannot have: KVM, the log, control pipes, and one
-/// temporary descriptor per path that is being resolved.
-const DESCRIPTORS_OF_THE_VMM: usize = 64;
+/// Descriptors of the process' limit that guests cannot have: KVM, the log, control pipes, one
+/// temporary descriptor per path that is being resolved, and those of whoever looks names up: one for each
+/// lookup that is not answered, and some dozens to ask name servers.
+const DESCRIPTORS_OF_THE_VMM: usize = 192;
 
 /// What a preopened directory may be used for, and everything opened beneath it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

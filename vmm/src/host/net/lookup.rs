@@ -38,11 +38,14 @@ pub enum LookupError {
     /// It does not exist, or has no address.
     #[error("no such name, or no address of it")]
     NotFound,
-    /// Nobody who knows could be asked.
+    /// Nobody who might know has answered.
     #[error("no name server answers")]
-    TryAgain,
-    /// Whoever knows refuses, or cannot be understood.
+    TimedOut,
+    /// Whoever should know has failed, for now.
     #[error("the name server fails")]
+    ServerFailed,
+    /// The name cannot be looked up: whoever should know refuses, or cannot be understood.
+    #[error("the name cannot be looked up")]
     Failed,
 }
 
@@ -138,7 +141,9 @@ impl Granted {
         let addresses = match lookup.outcome(fd, wait)? {
             Ok(addresses) => &addresses[..addresses.len().min(ADDRESSES_MAX)],
             Err(LookupError::NotFound) => return Err(Errno::NameNotFound),
-            Err(LookupError::TryAgain) => return Err(Errno::NameTryAgain),
+            Err(LookupError::TimedOut | LookupError::ServerFailed) => {
+                return Err(Errno::NameTryAgain);
+            }
             Err(LookupError::Failed) => return Err(Errno::NameFailure),
         };
         let len = usize::try_from(len).map_or(reply.len(), |len| len.min(reply.len()));

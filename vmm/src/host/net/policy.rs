@@ -104,6 +104,13 @@ impl Policy {
         allowed.iter().any(|destination| destination.has_port(port) && destination.has_name(name))
     }
 
+    /// Whether there is an address that is allowed by itself.
+    #[must_use]
+    pub fn allows_addresses(&self) -> bool {
+        let by_address = |destination: &Destination| matches!(destination.host, Host::Range { .. });
+        self.allowed.as_ref().is_none_or(|allowed| allowed.iter().any(by_address))
+    }
+
     /// The ports that are allowed at whatever address this name has; `None` for every port. Nothing where
     /// everything is allowed.
     pub(super) fn ports_of(&self, name: &str) -> impl Iterator<Item = Option<u16>> {

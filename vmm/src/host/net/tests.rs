@@ -1,6 +1,7 @@
 //! What the tests of sockets and names share: a guest in the network of the test, on loopback.
 
 mod datagrams;
+mod hostile;
 mod names;
 mod options;
 mod policies;

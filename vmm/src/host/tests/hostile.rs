@@ -20,12 +20,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(in crate::host) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         let len = choices.len() as u64;
         choices[usize::try_from(self.next() % len).expect("small")]
     }
 
-    fn flag(&mut self) -> bool {
+    pub(in crate::host) fn flag(&mut self) -> bool {
         self.next() & 1 == 1
     }
 

@@ -76,7 +76,8 @@ fn a_lookup_that_goes_on_is_polled() {
 fn a_lookup_that_fails_refuses_to_be_read() {
     let errors = [
         (LookupError::NotFound, Errno::NameNotFound),
-        (LookupError::TryAgain, Errno::NameTryAgain),
+        (LookupError::TimedOut, Errno::NameTryAgain),
+        (LookupError::ServerFailed, Errno::NameTryAgain),
         (LookupError::Failed, Errno::NameFailure),
     ];
     for (error, errno) in errors {

@@ -4,7 +4,7 @@ use std::net::{TcpListener, UdpSocket};
 
 use super::*;
 
-fn only(destinations: &[&str]) -> Policy {
+pub(super) fn only(destinations: &[&str]) -> Policy {
     Policy::only(destinations.iter().map(|text| text.parse().expect("destination")).collect())
 }
 
