@@ -8,6 +8,7 @@
 //! of containerd's CRI plugin.
 
 mod memory;
+mod network;
 mod serving;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
+use crate::net::NetworkGrant;
 use crate::workload::{EnvEntry, Preopen, Text, Workload, WorkloadError};
 
 pub use memory::VMM_BYTES;
@@ -114,6 +116,16 @@ pub enum BundleError {
         /// What it has.
         value: String,
     },
+    /// A destination that an annotation allows is none.
+    #[error("annotation {name}: {value:?}")]
+    AllowedDestination {
+        /// The annotation.
+        name: &'static str,
+        /// The destination.
+        value: String,
+        /// What is wrong with it.
+        source: vmm::host::DestinationError,
+    },
     /// The port that the environment names is none.
     #[error("environment variable PORT={0} names no port, which are 1 to 65535")]
     Port(String),
@@ -187,6 +199,8 @@ pub struct Bundle {
     pub oom_score_adj: Option<i32>,
     /// The image's name, where the specification tells it.
     pub image_name: Option<String>,
+    /// The network of the program: that of its namespace, as far as the annotations allow.
+    pub network: Option<NetworkGrant>,
     /// All annotations.
     annotations: HashMap<String, String>,
 }
@@ -253,9 +267,11 @@ impl Bundle {
         let limit = resources.as_ref().and_then(|all| all.memory().as_ref()?.limit());
         // Before the work of compiling; the program's own size counts later.
         memory::of_limit(limit, 0)?;
+        let rootfs = dir.join(root.path());
         Ok(Self {
             dir: dir.to_owned(),
-            rootfs: dir.join(root.path()),
+            network: network::grant(annotation, &rootfs)?,
+            rootfs,
             rootfs_read_only: root.readonly().unwrap_or(false),
             args,
             env,
@@ -316,6 +332,7 @@ impl Bundle {
             env: self.env.clone(),
             preopens,
             memory: memory::of_limit(self.memory_limit, bytes)?,
+            network: self.network.clone(),
             serving: match handles_requests {
                 true => Some(serving::serving(|name| self.annotations.get(name), &self.env)?),
                 false => None,

@@ -9,6 +9,7 @@ mod compile;
 mod granted;
 mod image;
 mod inspect;
+mod network;
 mod parse;
 mod run;
 mod serve;
@@ -48,8 +49,8 @@ struct Cli {
 enum Command {
     /// Run a component or module, in a micro-VM of its own
     ///
-    /// The program has the standard streams of this process, its arguments, and what the options
-    /// grant: no directory and no variable by default.
+    /// The program has the standard streams and the network of this process, its arguments, and what the
+    /// options grant: no directory and no variable by default.
     Run(run::Run),
     /// Serve a component that handles HTTP requests, each in a micro-VM as fresh as a new one
     ///

@@ -179,6 +179,7 @@ fn bundle_code(error: &BundleError) -> Code {
         | BundleError::Cgroup(_)
         | BundleError::Annotation { .. }
         | BundleError::Port(_)
+        | BundleError::AllowedDestination { .. }
         | BundleError::Memory { .. } => Code::INVALID_ARGUMENT,
     }
 }

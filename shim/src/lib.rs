@@ -24,6 +24,7 @@ mod inherited;
 pub mod launch;
 pub mod leftovers;
 pub mod microvm;
+pub mod net;
 pub mod rootfs;
 pub mod sandbox;
 pub mod serve;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::http::Serving;
+use crate::net::NetworkGrant;
 
 /// Memory of a micro-VM that is not told otherwise, in bytes.
 ///
@@ -36,6 +37,8 @@ pub struct Workload {
     pub preopens: Vec<Preopen>,
     /// The limit of the micro-VM's memory.
     pub memory: MemoryBytes,
+    /// Its network; none, with no sockets and no names, if `None`.
+    pub network: Option<NetworkGrant>,
     /// How it is served, if it handles requests instead of running to its end.
     pub serving: Option<Serving>,
 }
@@ -181,6 +184,7 @@ mod tests {
             "env": ["K=V=W", "EMPTY="],
             "preopens": [{"host_path": "/srv", "guest_path": "/data", "read_only": true}],
             "memory": 268_435_456,
+            "network": {"allow": ["10.0.0.0/8:443", "*.example.com", "[fd00::]/8"], "root": "/"},
             "serving": {
                 "addr": "[::]:8080", "isolation": "request", "max_concurrency": 64,
                 "request_timeout": null, "drain": {"secs": 25, "nanos": 0},
@@ -200,9 +204,19 @@ mod tests {
 
     #[test]
     fn a_field_that_nobody_knows_is_refused() {
+        for pointer in ["", "/network"] {
+            let mut json = json();
+            json.pointer_mut(pointer).unwrap()["privileged"] = true.into();
+            assert!(parse(json).unwrap_err().to_string().contains("privileged"), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn a_destination_that_is_none_is_refused_with_the_reason() {
         let mut json = json();
-        json["privileged"] = true.into();
-        assert!(parse(json).unwrap_err().to_string().contains("privileged"));
+        json["network"]["allow"][1] = "example.com:http".into();
+        let error = parse(json).unwrap_err().to_string();
+        assert!(error.contains("port \"http\""), "{error}");
     }
 
     #[test]

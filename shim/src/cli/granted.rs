@@ -6,9 +6,11 @@ use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::cache::CacheOptions;
+use super::network::NetworkArgs;
 use super::parse::{self, DirOption};
 use super::{CliError, text};
 use crate::aot::AotCache;
+use crate::net::NetworkGrant;
 use crate::workload::{EnvEntry, MEMORY_BYTES_DEFAULT, MemoryBytes, Preopen};
 
 /// The options.
@@ -27,6 +29,8 @@ pub(super) struct Granted {
     #[arg(long, value_name = "SIZE", value_parser = parse::bytes)]
     memory: Option<u64>,
     #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
     cache: CacheOptions,
 }
 
@@ -36,6 +40,7 @@ pub(super) struct Grants {
     pub(super) env: Vec<EnvEntry>,
     pub(super) preopens: Vec<Preopen>,
     pub(super) memory: MemoryBytes,
+    pub(super) network: Option<NetworkGrant>,
     pub(super) cache: AotCache,
 }
 
@@ -51,6 +56,7 @@ impl Granted {
             memory: MemoryBytes::try_from(memory).map_err(CliError::Memory)?,
             env: self.env.into_iter().map(env_entry).collect::<Result<_, _>>()?,
             preopens: self.dir.into_iter().map(preopen).collect::<Result<_, _>>()?,
+            network: self.network.grant(),
             cache: self.cache.open(),
         })
     }

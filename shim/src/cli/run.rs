@@ -21,6 +21,8 @@ Examples:
   hyperlight run app.wasm --verbose input.txt
   hyperlight run --dir . --dir /srv/data::/data:ro app.wasm
   hyperlight run --env LANG=C --env HOME --memory 1GiB --timeout 30s app.wasm
+  hyperlight run --allow api.example.com:443 --allow 10.0.0.0/8 client.wasm
+  hyperlight run --no-network app.wasm
   hyperlight run --invoke 'add(1, 2)' component.wasm
   hyperlight run --invoke add module.wasm 1 2
 
@@ -60,7 +62,7 @@ pub(super) struct Run {
 impl Run {
     /// Runs and returns the exit status.
     pub(super) fn execute(self) -> Result<u8, CliError> {
-        let Grants { env, preopens, memory, cache } = self.granted.parse()?;
+        let Grants { env, preopens, memory, network, cache } = self.granted.parse()?;
         let invoke = self.invoke.map(Text::try_from).transpose()?;
         let entry = if invoke.is_some() { Entry::Any } else { Entry::Command };
         let wasm = cache.wasm(&self.file)?;
@@ -80,6 +82,7 @@ impl Run {
             env,
             preopens,
             memory,
+            network,
             serving: None,
         };
         let cached =

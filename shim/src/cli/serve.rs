@@ -59,7 +59,7 @@ pub(super) struct Serve {
 impl Serve {
     /// Serves until a signal ends it, and returns the exit status.
     pub(super) fn execute(self) -> Result<u8, CliError> {
-        let Grants { env, preopens, memory, cache } = self.granted.parse()?;
+        let Grants { env, preopens, memory, network, cache } = self.granted.parse()?;
         let wasm = cache.wasm(&self.file)?;
         let program_name = Text::try_from(wasm.name().to_owned())?;
         let program = program(&wasm, Entry::Handler, &cache)?;
@@ -79,6 +79,7 @@ impl Serve {
             env,
             preopens,
             memory,
+            network,
             serving: Some(serving.clone()),
         };
         let cached =

@@ -14,6 +14,7 @@ use vmm::{BootParams, Config, Exit, Image, MicroVm, Program, Rewound, Snapshot};
 use super::{Cached, RunError, Standby};
 use crate::error::line;
 use crate::guest_image::GUEST_IMAGE;
+use crate::net::Network;
 use crate::snapshots;
 use crate::workload::{Preopen, Text, Workload};
 
@@ -28,6 +29,7 @@ pub struct Source {
     made: Option<Snapshot>,
     params: BootParams,
     dirs: Vec<Dir>,
+    network: Option<Network>,
 }
 
 /// A directory that each micro-VM is granted.
@@ -76,7 +78,8 @@ impl Source {
         // It may do with less when it is loaded in less; if not, the guest says what it lacks.
         let snapshot = snapshot.filter(|snapshot| snapshot.fits(&config));
         let params = boot_params(workload);
-        Ok(Ok(Self { image, program, config, snapshot, made, params, dirs }))
+        let network = workload.network.as_ref().map(Network::new);
+        Ok(Ok(Self { image, program, config, snapshot, made, params, dirs, network }))
     }
 
     /// The snapshot that was made, if none was given, or none that could be used.
@@ -96,7 +99,13 @@ impl Source {
         self.params.clone()
     }
 
-    /// What one micro-VM is granted: the standard streams of this process, and the directories.
+    /// The network of the micro-VMs, if they have one.
+    #[must_use]
+    pub fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
+    }
+
+    /// What one micro-VM is granted: the standard streams of this process, the directories, and the network.
     ///
     /// # Errors
     ///
@@ -107,6 +116,9 @@ impl Source {
             let access = if preopen.read_only { DirAccess::ReadOnly } else { DirAccess::ReadWrite };
             let fd = fd.try_clone().map_err(|source| open_dir_failed(preopen, source))?;
             host.preopen(fd, preopen.guest_path.as_str(), access)?;
+        }
+        if let Some(network) = &self.network {
+            host.grant_network(network.granted());
         }
         Ok(host)
     }
