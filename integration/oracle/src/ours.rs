@@ -11,10 +11,11 @@ use std::net::ToSocketAddrs;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use abi::boot::{BootHeader, BootInfo, Preopen};
+use abi::boot::{BootHeader, BootInfo, Preopen, boot_flags};
 use abi::layout::CALL_DATA_BYTES;
 use abi::{Errno, Handle, Nr, Request};
 use libos::{Calls, HostCall};
+use vmm::host::http::{Incoming, Outgoing};
 use vmm::host::{DirAccess, Host, LookupError, LookupRequest, Network, Policy, Stdio};
 use wasmtime::{Error, Result};
 
@@ -67,11 +68,41 @@ impl Prepared {
     ///
     /// There is nothing to call.
     pub fn call(&mut self, world: &World, grants: &Grants, invoke: &str) -> Result<i32> {
+        self.enter(world, grants, invoke, &[], 0)
+    }
+
+    /// Has the program answer a request that `world` has [admitted](World::admit), and returns the exit
+    /// status; in a new instance if it was called before and `new_instance`.
+    ///
+    /// # Errors
+    ///
+    /// It answers no requests.
+    pub fn serve(
+        &mut self,
+        world: &World,
+        grants: &Grants,
+        request: &[u8],
+        new_instance: bool,
+    ) -> Result<i32> {
+        let flags = if new_instance { boot_flags::NEW_INSTANCE } else { 0 };
+        let status = self.enter(world, grants, "", request, flags);
+        world.host(Host::end_incoming);
+        status
+    }
+
+    fn enter(
+        &mut self,
+        world: &World,
+        grants: &Grants,
+        invoke: &str,
+        request: &[u8],
+        flags: u32,
+    ) -> Result<i32> {
         let Grants { args, env, cwd, .. } = grants;
         let entries: Vec<String> =
             env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let header = BootHeader {
-            flags: world.terminals,
+            flags: world.terminals | flags,
             tsc_khz: tsc_khz(),
             seed: seed()?,
             ..BootHeader::default()
@@ -81,7 +112,7 @@ impl Prepared {
             program_name: self.name.as_bytes(),
             cwd: cwd.as_deref().unwrap_or_default().as_bytes(),
             invoke: invoke.as_bytes(),
-            request: &[],
+            request,
             args: args.iter().map(String::as_bytes).collect(),
             env: entries.iter().map(String::as_bytes).collect(),
             preopens: world
@@ -142,6 +173,24 @@ impl World {
         let window = Arc::new(Mutex::new(Window { host, area, reply }));
         let calls = Calls::new(InProcess { window: Arc::clone(&window), log: log.clone() });
         Ok(Self { calls, window, terminals, preopens })
+    }
+
+    /// Takes a request for the program to [answer](Prepared::serve).
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::admit`].
+    pub fn admit(&self, incoming: Incoming) -> Result<Vec<u8>, vmm::host::Error> {
+        self.host(|host| host.admit(incoming))
+    }
+
+    /// Lets the program make requests.
+    pub fn grant_http(&self, client: Arc<dyn Fn(Outgoing) + Send + Sync>) {
+        self.host(|host| host.grant_http(client));
+    }
+
+    fn host<T>(&self, with: impl FnOnce(&mut Host) -> T) -> T {
+        with(&mut self.window.lock().unwrap_or_else(PoisonError::into_inner).host)
     }
 
     /// Puts boot information where it arrives: over what the last host call left.

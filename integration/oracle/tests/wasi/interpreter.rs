@@ -11,12 +11,14 @@ use oracle::Program;
 
 /// Pages of the program's memory.
 pub(super) const PAGES: u32 = 128;
+/// Where a handler of requests puts the handles that it is given, of 4 bytes each.
+pub(super) const GIVEN: u32 = 512;
 /// Where a function of 0.2 writes a result that takes more than one number.
 pub(super) const RETURNED: u32 = 1024;
 /// Bytes there.
 pub(super) const RETURNED_BYTES: u32 = 256;
 /// Where the commands of a frame arrive.
-const COMMANDS: u32 = 1 << 16;
+pub(super) const COMMANDS: u32 = 1 << 16;
 /// Where the answer is written.
 const ANSWER: u32 = 2 << 20;
 /// Memory for the tests' own use, up to [`HEAP`].
@@ -108,8 +110,8 @@ impl Interpreter {
             })
             .collect();
         let transport = include_str!("transport_p1.wat");
-        let end = ("_start", "", "(return)");
-        let module = assemble(&functions, transport, end);
+        let entry = Entry { name: "_start", ty: "", begin: "", end: "(return)" };
+        let module = assemble(&functions, transport, &entry);
         let program = Program::compile("interpreter.p1", &module).expect("compile for preview 1");
         Self { program, functions }
     }
@@ -118,9 +120,31 @@ impl Interpreter {
     pub(super) fn p2(world: &World) -> Self {
         let functions = world.core_functions();
         let transport = include_str!("transport_p2.wat");
-        let end = ("wasi:cli/run@0.2.12#run", "(result i32)", "(return (i32.const 0))");
-        let component = world.componentize(assemble(&functions, transport, end));
+        let entry = Entry {
+            name: "wasi:cli/run@0.2.12#run",
+            ty: "(result i32)",
+            begin: "",
+            end: "(return (i32.const 0))",
+        };
+        let component = world.componentize(assemble(&functions, transport, &entry));
         let program = Program::compile("interpreter.p2", &component).expect("compile for 0.2");
+        Self { program, functions }
+    }
+
+    /// For the interfaces that `world` imports: a component that answers requests. The handles that it is
+    /// given are at [`GIVEN`].
+    pub(super) fn handler(world: &World) -> Self {
+        let functions = world.core_functions();
+        let transport = include_str!("transport_p2.wat");
+        let entry = Entry {
+            name: "wasi:http/incoming-handler@0.2.12#handle",
+            ty: "(param $request i32) (param $outparam i32)",
+            begin: "(i32.store (i32.const {given}) (local.get $request))
+                (i32.store offset=4 (i32.const {given}) (local.get $outparam))",
+            end: "(return)",
+        };
+        let component = world.componentize(assemble(&functions, transport, &entry));
+        let program = Program::compile("interpreter", &component).expect("compile for HTTP");
         Self { program, functions }
     }
 
@@ -131,21 +155,33 @@ impl Interpreter {
     }
 }
 
-/// The binary module. `end` is the name of its entry point, that one's result, and how it ends.
-fn assemble(functions: &[Core], transport: &str, end: (&str, &str, &str)) -> Vec<u8> {
+/// How the program begins and ends.
+struct Entry<'a> {
+    name: &'a str,
+    /// Its parameters and result.
+    ty: &'a str,
+    /// What it does first.
+    begin: &'a str,
+    end: &'a str,
+}
+
+/// The binary module.
+fn assemble(functions: &[Core], transport: &str, entry: &Entry<'_>) -> Vec<u8> {
     let text = include_str!("interpreter.wat")
         .replace("{imports}", &imports(functions))
         .replace("{transport}", transport)
         .replace("{dispatch}", &dispatch(functions))
-        .replace("{entry}", end.0)
-        .replace("{entry_result}", end.1)
-        .replace("{end}", end.2);
+        .replace("{entry}", entry.name)
+        .replace("{entry_type}", entry.ty)
+        .replace("{begin}", entry.begin)
+        .replace("{end}", entry.end);
     let numbers = [
         ("{pages}", PAGES),
         ("{heap}", HEAP),
         ("{answer}", ANSWER),
         ("{commands}", COMMANDS),
         ("{result}", RETURNED - 8),
+        ("{given}", GIVEN),
     ];
     let text = numbers.iter().fold(text, |text, (name, n)| text.replace(name, &n.to_string()));
     wat::parse_str(text).expect("assemble the interpreter")

@@ -5,8 +5,9 @@
 ;;   1 call: function, bytes of arguments (u32), arguments of 8 bytes   answers with 8 bytes
 ;;   2 peek: address, length (u32)             answers with memory
 ;;   3 heap:                                   answers with what was allocated for the last call
+;;   4 copy: address, address                  copies 4 bytes of memory, to the first address
 ;; The answer goes to standard error: its length, big-endian, then what the commands answered with. The end
-;; of standard input ends the program.
+;; of standard input, or a length of -1, ends the program.
 (module
   {imports}
   (memory (export "memory") {pages})
@@ -58,15 +59,19 @@
         (local.set $at (i32.add (local.get $at) (local.get $b)))))
       (if (i32.eq (local.get $kind) (i32.const 2)) (then
         (call $reply (local.get $a) (local.get $b))))
+      (if (i32.eq (local.get $kind) (i32.const 4)) (then
+        (i32.store (local.get $a) (i32.load (local.get $b)))))
       (if (i32.eq (local.get $kind) (i32.const 3)) (then
         (call $reply (i32.const {heap}) (i32.sub (global.get $free) (i32.const {heap})))))
       (br $next)))
 
-  (func $run (export "{entry}") {entry_result}
+  (func $run (export "{entry}") {entry_type}
     (local $bytes i32)
+    {begin}
     (loop $next
       (if (i32.eqz (call $receive (i32.const {commands}) (i32.const 4))) (then {end}))
       (local.set $bytes (i32.load (i32.const {commands})))
+      (if (i32.eq (local.get $bytes) (i32.const -1)) (then {end}))
       (if (i32.eqz (call $receive (i32.const {commands}) (local.get $bytes))) (then {end}))
       (global.set $answer (i32.add (i32.const {answer}) (i32.const 4)))
       (call $interpret (i32.const {commands})

@@ -5,14 +5,16 @@ use std::os::fd::OwnedFd;
 use std::sync::LazyLock;
 
 use wasmtime::component::Val;
+use wit_parser::Function;
 
-use super::interpreter::{HEAP, Interpreter, RETURNED, RETURNED_BYTES, SCRATCH};
+use super::interpreter::{COMMANDS, HEAP, Interpreter, RETURNED, RETURNED_BYTES, SCRATCH};
 use super::session::{Command, Ended, Session};
 use super::world::{self, INTERFACES, World};
 use oracle::{Grants, Wasi};
 
 mod functions;
 mod host_calls;
+mod http;
 mod sockets;
 mod streams;
 
@@ -24,6 +26,12 @@ static SOCKETS: LazyLock<(World, Interpreter)> = LazyLock::new(|| interpreter(wo
 static ALL: LazyLock<(World, Interpreter)> = LazyLock::new(|| {
     let all = INTERFACES.into_iter().chain(["clocks/timezone"]).chain(world::SOCKETS);
     interpreter(all.collect::<BTreeSet<_>>())
+});
+/// A handler of requests.
+static HANDLER: LazyLock<(World, Interpreter)> = LazyLock::new(|| {
+    let world = World::exporting("http/incoming-handler", world::HTTP);
+    let interpreter = Interpreter::handler(&world);
+    (world, interpreter)
 });
 
 fn interpreter(interfaces: impl IntoIterator<Item = &'static str>) -> (World, Interpreter) {
@@ -114,6 +122,17 @@ impl P2 {
         let answer = self.session.exchange(&commands, &[])?;
         let (number, memory) = answer.split_at(8);
         let (returned, heap) = memory.split_at(RETURNED_BYTES as usize);
+        Ok(function.and_then(|function| self.lifted(function, number, returned, heap)))
+    }
+
+    /// What a function gave: its core result, and the memory behind it.
+    fn lifted(
+        &self,
+        function: &Function,
+        number: &[u8],
+        returned: &[u8],
+        heap: &[u8],
+    ) -> Option<Val> {
         let read = |at: u32, len: usize| match at.checked_sub(HEAP) {
             Some(offset) => heap[offset as usize..][..len].to_vec(),
             // An empty list may be anywhere.
@@ -121,8 +140,76 @@ impl P2 {
             None => returned[(at - RETURNED) as usize..][..len].to_vec(),
         };
         let number = u64::from_le_bytes(number.try_into().expect("8 bytes"));
-        Ok(function.and_then(|function| self.world.lift(function, number, &read)))
+        self.world.lift(function, number, &read)
     }
+}
+
+impl P2 {
+    /// Makes calls one after the other, without a word in between: what the program does for the
+    /// conversation is host calls too, some of which may wait. Returns the handle that each gave, if that
+    /// is what it gave, and the result of the last.
+    pub(super) fn calls(&mut self, steps: &[Step<'_>]) -> Result<(Vec<u32>, Option<Val>), Ended> {
+        let (mut data, mut calls) = (Vec::new(), Vec::new());
+        for (name, arguments) in steps {
+            data.resize(data.len().next_multiple_of(8), 0);
+            let function = self.world.function(name);
+            let flat = match (function, &arguments[..]) {
+                (Some(function), _) => self.world.lower(function, arguments, SCRATCH, &mut data),
+                (None, [Val::U32(handle)]) => vec![u64::from(*handle)],
+                (None, _) => panic!("{name} takes one handle"),
+            };
+            calls.push((name, function, flat));
+        }
+        let poke = Command::Poke(SCRATCH, &data);
+        // Where the copies of a result go is known when all of the frame is.
+        let is_result = |word: &u64, step: usize| *word == u64::from(result_of(step));
+        let uses = |step: usize| {
+            let uses = calls.iter().flat_map(|(_, _, flat)| flat);
+            uses.filter(|word| is_result(word, step)).count()
+        };
+        let copy_bytes = Command::Copy(0, 0).bytes();
+        let mut starts = Vec::new();
+        let mut at = COMMANDS as usize + poke.bytes();
+        for (step, (_, _, flat)) in calls.iter().enumerate() {
+            starts.push(at + 12);
+            let call = Command::Call(0, flat).bytes() + Command::Peek(0, 0).bytes();
+            at += call + uses(step) * copy_bytes;
+        }
+        let mut commands = vec![poke];
+        for (step, (name, function, flat)) in calls.iter().enumerate() {
+            commands.push(Command::Call(self.session.interpreter.number(name), flat));
+            let number = RETURNED - 8;
+            let from = function.map_or(number, |it| self.world.handle_at(it, number));
+            commands.push(Command::Peek(from, 4));
+            for (start, (_, _, flat)) in starts.iter().zip(&calls) {
+                let places = flat.iter().enumerate().filter(|(_, word)| is_result(word, step));
+                let to = places.map(|(index, _)| u32::try_from(start + 8 * index).expect("small"));
+                commands.extend(to.map(|to| Command::Copy(to, from)));
+            }
+        }
+        commands.extend([Command::Peek(RETURNED, RETURNED_BYTES), Command::Heap]);
+        let answer = self.session.exchange(&commands, &[])?;
+        let (given, memory) = answer.split_at(calls.len() * 12);
+        let handle = |step: &[u8]| u32::from_le_bytes(step[8..].try_into().expect("4 bytes"));
+        let handles = given.chunks_exact(12).map(handle).collect();
+        let (returned, heap) = memory.split_at(RETURNED_BYTES as usize);
+        let function = calls.last().and_then(|(_, function, _)| *function);
+        let number = &given[given.len() - 12..][..8];
+        Ok((handles, function.and_then(|it| self.lifted(it, number, returned, heap))))
+    }
+}
+
+/// A call: its name, and what it is given, results of earlier steps among that.
+pub(super) type Step<'a> = (&'a str, Vec<Val>);
+
+/// The handle that a step gave, the first of which is 0.
+pub(super) fn step(step: u32) -> Val {
+    Val::U32(result_of(step as usize))
+}
+
+/// No handle is as large.
+fn result_of(step: usize) -> u32 {
+    0x7e57_0000 + u32::try_from(step).expect("few steps")
 }
 
 /// A text.

@@ -41,6 +41,8 @@ pub(super) enum Command<'a> {
     Peek(u32, u32),
     /// Answer with what was allocated for the last call.
     Heap,
+    /// Copy 4 bytes of memory to an address from another.
+    Copy(u32, u32),
 }
 
 impl Session {
@@ -51,14 +53,24 @@ impl Session {
         grants: &Grants,
         stdout: impl Into<std::os::fd::OwnedFd>,
     ) -> Self {
+        let grants = grants.clone();
+        Self::spawn(interpreter, stdout, move |streams, log| {
+            oracle::run(wasi, &interpreter.program, &grants, streams, log)
+        })
+    }
+
+    /// Starts what runs the program with the streams of the conversation.
+    pub(super) fn spawn(
+        interpreter: &'static Interpreter,
+        stdout: impl Into<std::os::fd::OwnedFd>,
+        run: impl FnOnce(Streams, &CallLog) -> wasmtime::Result<i32> + Send + 'static,
+    ) -> Self {
         let (stdin, commands) = std::io::pipe().expect("a pipe");
         let (answers, stderr) = std::io::pipe().expect("a pipe");
         let streams = Streams { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() };
         let log = CallLog::default();
-        let (grants, calls) = (grants.clone(), log.clone());
-        let program = std::thread::spawn(move || {
-            oracle::run(wasi, &interpreter.program, &grants, streams, &calls)
-        });
+        let calls = log.clone();
+        let program = std::thread::spawn(move || run(streams, &calls));
         Self { interpreter, commands: Some(commands), answers, program: Some(program), log }
     }
 
@@ -98,6 +110,12 @@ impl Session {
         let mut answer = vec![0; u32::from_be_bytes(length) as usize];
         self.answers.read_exact(&mut answer).expect("an answer");
         Ok(answer)
+    }
+
+    /// Has the program return from the call that it is in.
+    pub(super) fn leave(&mut self) {
+        let pipe = self.commands.as_mut().expect("the session is not finished");
+        pipe.write_all(&u32::MAX.to_le_bytes()).expect("a program that listens");
     }
 
     fn ended(&mut self, mut report: Vec<u8>) -> Ended {
@@ -147,6 +165,13 @@ impl Drop for Session {
 }
 
 impl Command<'_> {
+    /// Bytes of it in a frame, the first 12 of which say what it is.
+    pub(super) fn bytes(self) -> usize {
+        let mut frame = Vec::new();
+        self.write(&mut frame);
+        frame.len()
+    }
+
     fn write(self, frame: &mut Vec<u8>) {
         let length = |len: usize| u32::try_from(len).expect("short");
         let (kind, a, b) = match self {
@@ -154,6 +179,7 @@ impl Command<'_> {
             Command::Call(function, arguments) => (1, function, length(arguments.len() * 8)),
             Command::Peek(at, bytes) => (2, at, bytes),
             Command::Heap => (3, 0, 0),
+            Command::Copy(to, from) => (4, to, from),
         };
         for word in [kind, a, b] {
             frame.extend_from_slice(&word.to_le_bytes());
@@ -163,7 +189,7 @@ impl Command<'_> {
             Command::Call(_, arguments) => {
                 arguments.iter().for_each(|word| frame.extend_from_slice(&word.to_le_bytes()));
             }
-            Command::Peek(..) | Command::Heap => {}
+            Command::Peek(..) | Command::Heap | Command::Copy(..) => {}
         }
     }
 }

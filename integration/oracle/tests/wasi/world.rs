@@ -63,11 +63,36 @@ pub(super) const SOCKETS: [&str; 12] = [
     "sockets/ip-name-lookup",
 ];
 
+/// The interfaces of HTTP, with those that one needs to use them.
+pub(super) const HTTP: [&str; 8] = [
+    "cli/stdin",
+    "cli/stderr",
+    "io/error",
+    "io/poll",
+    "io/streams",
+    "clocks/monotonic-clock",
+    "http/types",
+    "http/outgoing-handler",
+];
+
 impl World {
-    /// The interfaces of these names (`PACKAGE/INTERFACE`).
+    /// The interfaces of these names (`PACKAGE/INTERFACE`), for a command.
     pub(super) fn new(interfaces: impl IntoIterator<Item = &'static str>) -> Self {
+        Self::exporting("cli/run", interfaces)
+    }
+
+    /// The interfaces of these names, for a program that exports another.
+    pub(super) fn exporting(
+        export: &str,
+        interfaces: impl IntoIterator<Item = &'static str>,
+    ) -> Self {
         let mut resolve = Resolve::default();
-        for feature in ["cli-exit-with-code", "clocks-timezone", "network-error-code"] {
+        for feature in [
+            "cli-exit-with-code",
+            "clocks-timezone",
+            "network-error-code",
+            "informational-outbound-responses",
+        ] {
             resolve.features.insert(feature.to_owned());
         }
         resolve.push_dir(wit_packages()).expect("read the interfaces of WASI");
@@ -78,7 +103,7 @@ impl World {
         let package = push(
             &mut resolve,
             &format!(
-                "package oracle:test; world calls {{ {imports} export wasi:cli/run@0.2.12; }}"
+                "package oracle:test; world calls {{ {imports} export wasi:{export}@0.2.12; }}"
             ),
         );
         let world = resolve.select_world(&[package], Some("calls")).expect("the world");
@@ -170,6 +195,21 @@ impl World {
         flat
     }
 
+    /// Where the handle is that a function gives: `number` is where its core result is.
+    pub(super) fn handle_at(&self, function: &Function, number: u32) -> u32 {
+        if !self.resolve.wasm_signature(AbiVariant::GuestImport, function).retptr {
+            return number;
+        }
+        let align = |ty: Option<Type>| ty.map_or(1, |ty| self.sizes.align(&ty).align_wasm32());
+        match function.result.as_ref().and_then(|ty| self.kind(ty)) {
+            Some(TypeDefKind::Result(cases)) => {
+                let align = align(cases.ok).max(align(cases.err));
+                RETURNED + u32::try_from(align).expect("small")
+            }
+            _ => RETURNED,
+        }
+    }
+
     fn flatten(&self, ty: &Type, value: &Val, at: u32, data: &mut Vec<u8>, flat: &mut Vec<u64>) {
         match (self.kind(ty), value) {
             (_, Val::Bool(value)) => flat.push((*value).into()),
@@ -227,8 +267,18 @@ impl World {
                 let room = room.map(|ty| self.width(&ty)).max();
                 flat.resize(start + room.unwrap_or(0), 0);
             }
-            (Some(TypeDefKind::Result(_)), Val::Result(result)) => {
+            (Some(TypeDefKind::Result(cases)), Val::Result(result)) => {
                 flat.push(u64::from(result.is_err()));
+                let start = flat.len();
+                let (ty, payload) = match result {
+                    Ok(payload) => (&cases.ok, payload),
+                    Err(payload) => (&cases.err, payload),
+                };
+                if let (Some(ty), Some(payload)) = (ty, payload) {
+                    self.flatten(ty, payload, at, data, flat);
+                }
+                let room = [cases.ok, cases.err].into_iter().flatten().map(|ty| self.width(&ty));
+                flat.resize(start + room.max().unwrap_or(0), 0);
             }
             (kind, value) => panic!("no argument of type {kind:?} is made of {value:?}"),
         }
@@ -289,6 +339,13 @@ impl World {
                     self.store(ty, value, at, data, payload(&types));
                 }
             }
+            (_, Val::String(text)) => {
+                let start = at + u32::try_from(data.len()).expect("small");
+                let len = u32::try_from(text.len()).expect("small");
+                data.extend_from_slice(text.as_bytes());
+                data[place..][..4].copy_from_slice(&start.to_le_bytes());
+                data[place + 4..][..4].copy_from_slice(&len.to_le_bytes());
+            }
             (_, value) => {
                 let mut number = Vec::new();
                 self.flatten(ty, value, at, &mut Vec::new(), &mut number);
@@ -309,6 +366,9 @@ impl World {
                 let cases = variant.cases.iter().filter_map(|case| case.ty);
                 1 + cases.map(|ty| self.width(&ty)).max().unwrap_or(0)
             }
+            Some(TypeDefKind::Option(some)) => 1 + self.width(some),
+            Some(TypeDefKind::List(_)) => 2,
+            None if self.plain(ty) == Type::String => 2,
             _ => 1,
         }
     }
@@ -438,7 +498,8 @@ impl World {
 
 /// A function's name without what it is.
 fn plain_name(function: &Function) -> &str {
-    function.name.trim_start_matches("[method]").trim_start_matches("[static]")
+    let name = function.name.trim_start_matches("[method]").trim_start_matches("[static]");
+    name.trim_start_matches("[constructor]")
 }
 
 fn letter(ty: &WasmType) -> char {
