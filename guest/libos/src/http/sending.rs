@@ -333,7 +333,11 @@ impl Body {
                 Err(Errno::Again) => return Ok(()),
                 Err(errno) => {
                     self.lose(None);
-                    return Err(StreamError::Host(errno));
+                    return Err(StreamError::Host(match errno {
+                        // Whoever was to get it is gone: to a stream that is its end.
+                        Errno::ConnectionReset => Errno::BrokenPipe,
+                        errno => errno,
+                    }));
                 }
             }
         }
