@@ -146,14 +146,17 @@ pub fn program(name: &str) -> Result<PathBuf> {
     build_for(&source, build)
 }
 
-/// The component of `handlers/NAME.js`, which handles HTTP requests.
+/// The component of `handlers/NAME.js` or `handlers/NAME.py`, which handles HTTP requests.
 ///
 /// # Errors
 ///
 /// There is no such program, or it cannot be built.
 pub fn handler(name: &str) -> Result<PathBuf> {
-    let source = directory().join("handlers").join(name).with_extension("js");
-    build_for(&source, Build::JavaScriptP2)
+    let source = directory().join("handlers").join(name).with_extension("py");
+    match source.exists() {
+        true => build_for(&source, Build::PythonP2),
+        false => build_for(&source.with_extension("js"), Build::JavaScriptP2),
+    }
 }
 
 /// Builds the C file `source` as a component for WASI 0.2.
@@ -182,7 +185,7 @@ pub fn build_for(source: &Path, build: Build) -> Result<PathBuf> {
             }
             Build::GoP1 => interpreted::go(&tree, source, work),
             Build::JavaScriptP2 => interpreted::javascript(&tree, &read.text, work),
-            Build::PythonP2 => interpreted::python(&tree, source, work),
+            Build::PythonP2 => interpreted::python(&tree, source, &read.text, work),
         };
         bytes.with_context(|| format!("build {} for {build}", source.display()))
     })

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 
 use super::stem;
 use crate::process;
-use crate::tools::Tree;
+use crate::tools::{self, Tree};
 
 /// Changes with what the functions here do, so that nothing old is used.
 pub(super) const RECIPE: &str = "2";
@@ -21,8 +21,14 @@ pub(super) const RECIPE: &str = "2";
 /// Version of the interfaces that jco has the texts of.
 const JCO_WIT: &str = "0.2.12";
 
+/// Where they are.
+const JCO_TEXTS: &str = "node_modules/@bytecodealliance/jco/lib/wit/builtin";
+
 /// What a handler of requests has in its source.
 const LISTENS: &str = "addEventListener('fetch'";
+
+/// The same in Python.
+const HANDLES: &str = "exports.IncomingHandler";
 
 /// Version of the interfaces that the engine's HTTP server is made for.
 const HANDLER_WIT: &str = "0.2.10";
@@ -81,32 +87,50 @@ fn write_world(tree: &Tree, source: &str, wit: &Path) -> Result<()> {
     let imports: String = interfaces.iter().map(|it| format!("  import {it};\n")).collect();
     let world =
         format!("package test:program;\nworld program {{\n{imports}  export {export}@{run};\n}}\n");
-    let texts = tree.file(&["node_modules/@bytecodealliance/jco/lib/wit/builtin"])?.join(JCO_WIT);
+    let texts = tree.file(&[JCO_TEXTS])?.join(JCO_WIT);
     let mut versions = versions.clone();
     versions.insert(run.to_owned());
     for version in versions {
-        for entry in fs::read_dir(&texts).with_context(|| format!("list {}", texts.display()))? {
-            let package = entry.context("list the interfaces")?.path();
-            let from = package.join("package.wit");
-            let text =
-                fs::read_to_string(&from).with_context(|| format!("read {}", from.display()))?;
-            let to = wit.join("deps").join(format!("{}-{version}", stem(&package)?));
-            fs::create_dir_all(&to).with_context(|| format!("create {}", to.display()))?;
-            fs::write(to.join("package.wit"), text.replace(JCO_WIT, &version))
-                .with_context(|| format!("write to {}", to.display()))?;
-        }
+        write_texts(&texts, wit, &version)?;
     }
     fs::write(wit.join("world.wit"), world).context("write the world")
 }
 
+/// Writes the texts of the interfaces with a version of theirs.
+fn write_texts(texts: &Path, wit: &Path, version: &str) -> Result<()> {
+    for entry in fs::read_dir(texts).with_context(|| format!("list {}", texts.display()))? {
+        let package = entry.context("list the interfaces")?.path();
+        let from = package.join("package.wit");
+        let text = fs::read_to_string(&from).with_context(|| format!("read {}", from.display()))?;
+        let to = wit.join("deps").join(format!("{}-{version}", stem(&package)?));
+        fs::create_dir_all(&to).with_context(|| format!("create {}", to.display()))?;
+        fs::write(to.join("package.wit"), text.replace(JCO_WIT, version))
+            .with_context(|| format!("write to {}", to.display()))?;
+    }
+    Ok(())
+}
+
 /// Builds a Python source.
-pub(super) fn python(tree: &Tree, source: &Path, work: &Path) -> Result<Vec<u8>> {
+pub(super) fn python(tree: &Tree, source: &Path, text: &[u8], work: &Path) -> Result<Vec<u8>> {
     let name = stem(source)?;
     // Beside its source Python leaves what it has compiled.
     fs::copy(source, work.join(format!("{name}.py"))).context("copy the source")?;
-    fs::write(work.join("program.wit"), PYTHON_WIT).context("write the world")?;
+    let wit = work.join("wit");
+    fs::create_dir(&wit).with_context(|| format!("create {}", wit.display()))?;
+    let world = match String::from_utf8_lossy(text).contains(HANDLES) {
+        true => {
+            let texts = tools::tree("wasm-js")?.file(&[JCO_TEXTS])?.join(JCO_WIT);
+            write_texts(&texts, &wit, JCO_WIT)?;
+            format!(
+                "package test:program;\n\
+                 world program {{ export wasi:http/incoming-handler@{JCO_WIT}; }}\n"
+            )
+        }
+        false => PYTHON_WIT.to_owned(),
+    };
+    fs::write(wit.join("world.wit"), world).context("write the world")?;
     let mut componentize = tree.script("componentize-py")?;
-    componentize.current_dir(work).args(["-d", "program.wit", "-w", "program", "componentize"]);
+    componentize.current_dir(work).args(["-d", "wit", "-w", "program", "componentize"]);
     componentize.args([&name, "-o", "program.wasm"]);
     process::run(&mut componentize)?.success()?;
     fs::read(work.join("program.wasm")).context("read the component")

@@ -5,6 +5,7 @@
 
 mod containers;
 mod isolation;
+mod languages;
 mod load;
 mod requests;
 mod server;
