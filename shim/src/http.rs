@@ -1,5 +1,6 @@
 //! HTTP: components that handle requests, and requests that programs make.
 
+pub mod client;
 mod pool;
 pub mod server;
 mod service;

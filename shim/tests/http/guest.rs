@@ -2,48 +2,54 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use abi::http::{ErrorCode, IncomingRequest, ResponseHead, decode_trailers, encode_trailers};
+use abi::http::{
+    ErrorCode, HttpError, IncomingRequest, RequestHead, ResponseHead, decode_trailers,
+    encode_trailers,
+};
 use abi::layout::CALL_DATA_BYTES;
-use abi::{Errno, Handle, Request};
-use vmm::host::http::Incoming;
+use abi::{Errno, FOREVER, Handle, PollEntry, Request, poll_events};
+use shim::http::client::Client;
+use vmm::host::http::{Failure, Incoming};
 use vmm::host::{Host, Stdio};
+use zerocopy::IntoBytes as _;
 
-pub type Fields<'a> = &'a [(&'a str, &'a str)];
+pub(crate) type Fields<'a> = &'a [(&'a str, &'a str)];
 
 /// A request that a guest was given.
-pub struct Given {
-    pub host: Host,
-    pub exchange: Handle,
-    pub method: String,
-    pub authority: String,
-    pub path: String,
-    pub headers: Vec<(String, String)>,
+pub(crate) struct Given {
+    pub(crate) host: Host,
+    pub(crate) exchange: Handle,
+    pub(crate) method: String,
+    pub(crate) authority: String,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(String, String)>,
     /// What has come of the body.
     begun: Vec<u8>,
     is_complete: bool,
 }
 
-pub fn host() -> Host {
+pub(crate) fn host() -> Host {
     let null = || -> OwnedFd {
         File::options().read(true).write(true).open("/dev/null").expect("open /dev/null").into()
     };
     Host::new(Stdio { stdin: null(), stdout: null(), stderr: null() }).expect("a host")
 }
 
-pub fn call(host: &mut Host, request: Request<'_>) -> Result<(u64, Vec<u8>), Errno> {
+pub(crate) fn call(host: &mut Host, request: Request<'_>) -> Result<(u64, Vec<u8>), Errno> {
     let mut reply = vec![0; CALL_DATA_BYTES];
     let answer = host.call(request, &mut reply)?;
     reply.truncate(answer.data_bytes);
     Ok((answer.value, reply))
 }
 
-pub fn read(host: &mut Host, handle: Handle) -> Result<Vec<u8>, Errno> {
+pub(crate) fn read(host: &mut Host, handle: Handle) -> Result<Vec<u8>, Errno> {
     let read = Request::Read { handle, offset: 0, len: 64 << 10, wait: true };
     call(host, read).map(|(_, data)| data)
 }
 
-pub fn write(host: &mut Host, handle: Handle, mut data: &[u8]) -> Result<(), Errno> {
+pub(crate) fn write(host: &mut Host, handle: Handle, mut data: &[u8]) -> Result<(), Errno> {
     while !data.is_empty() {
         let (written, _) = call(host, Request::Write { handle, offset: 0, wait: true, data })?;
         data = &data[usize::try_from(written).expect("small")..];
@@ -52,23 +58,140 @@ pub fn write(host: &mut Host, handle: Handle, mut data: &[u8]) -> Result<(), Err
 }
 
 /// The trailers of a body that was read to its end.
-pub fn trailers(host: &mut Host, exchange: Handle) -> Vec<(String, String)> {
+pub(crate) fn trailers(host: &mut Host, exchange: Handle) -> Vec<(String, String)> {
     let (value, data) = call(host, Request::Trailers { exchange }).expect("trailers");
     assert_eq!(value, 0, "an error");
     owned(&decode_trailers(&data).expect("trailers"))
 }
 
-pub fn owned(fields: &[(&[u8], &[u8])]) -> Vec<(String, String)> {
+pub(crate) fn owned(fields: &[(&[u8], &[u8])]) -> Vec<(String, String)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     fields.iter().map(|(name, value)| (text(name), text(value))).collect()
 }
 
-pub fn bytes<'a>(fields: Fields<'a>) -> Vec<(&'a [u8], &'a [u8])> {
+pub(crate) fn bytes<'a>(fields: Fields<'a>) -> Vec<(&'a [u8], &'a [u8])> {
     fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect()
 }
 
+/// A request that a guest makes.
+pub(crate) struct Fetched {
+    pub(crate) host: Host,
+    pub(crate) exchange: Handle,
+}
+
+/// A method and an URI that may be no URI.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) scheme: &'a str,
+    pub(crate) authority: &'a str,
+}
+
+/// The longest waits, in milliseconds: for the connection, the first byte, and between bytes.
+pub(crate) type Waits = [Option<u64>; 3];
+
+impl Fetched {
+    /// Begins a request for `/p?q` with a body to come.
+    pub(crate) fn begin(
+        client: &Client,
+        target: Target<'_>,
+        headers: Fields<'_>,
+        waits: Waits,
+    ) -> Self {
+        let mut host = host();
+        let client = client.clone();
+        host.grant_http(Arc::new(move |outgoing| client.fetch(outgoing)));
+        let Target { method, scheme, authority } = target;
+        let head = RequestHead {
+            method: method.as_bytes(),
+            scheme: scheme.as_bytes(),
+            authority: authority.as_bytes(),
+            path_with_query: b"/p?q",
+            headers: bytes(headers),
+        };
+        let head = head.encode();
+        let [connect_ns, first_byte_ns, between_bytes_ns] =
+            waits.map(|ms| ms.map_or(FOREVER, |ms| ms * 1_000_000));
+        let request = Request::Fetch {
+            finished: false,
+            connect_ns,
+            first_byte_ns,
+            between_bytes_ns,
+            head: &head,
+            body: b"",
+        };
+        let (exchange, _) = call(&mut host, request).expect("fetch");
+        Self { host, exchange: Handle(u32::try_from(exchange).expect("a handle")) }
+    }
+
+    /// A GET request.
+    pub(crate) fn get(client: &Client, scheme: &str, authority: &str, waits: Waits) -> Self {
+        let mut fetched =
+            Self::begin(client, Target { method: "GET", scheme, authority }, &[], waits);
+        fetched.finish(&[]);
+        fetched
+    }
+
+    pub(crate) fn write(&mut self, data: impl AsRef<[u8]>) -> Result<(), Errno> {
+        write(&mut self.host, self.exchange, data.as_ref())
+    }
+
+    pub(crate) fn finish(&mut self, trailers: Fields<'_>) {
+        let trailers = encode_trailers(&bytes(trailers));
+        let request = Request::Finish { exchange: self.exchange, trailers: &trailers };
+        call(&mut self.host, request).expect("finish");
+    }
+
+    /// Waits for status and fields of the response, or for why there is none.
+    pub(crate) fn head(&mut self) -> Result<(u16, Vec<(String, String)>), Failure> {
+        let entry = PollEntry {
+            handle: self.exchange.0,
+            events: poll_events::READ,
+            ..PollEntry::default()
+        };
+        let timeout_ns = 30_000_000_000;
+        let poll = Request::Poll { timeout_ns, entries: entry.as_bytes() };
+        assert_eq!(call(&mut self.host, poll).expect("poll").0, 1, "there is no response");
+        let head = Request::Head { exchange: self.exchange };
+        match call(&mut self.host, head).expect("a head") {
+            (0, data) => {
+                let head = ResponseHead::decode(&data).expect("a head");
+                Ok((head.status, owned(&head.headers)))
+            }
+            (_, data) => Err(HttpError::decode(&data).expect("an error").into()),
+        }
+    }
+
+    /// Why there is no response.
+    pub(crate) fn error(&mut self) -> ErrorCode {
+        self.head().expect_err("there is a response").code
+    }
+
+    /// The whole body, or why it broke off.
+    pub(crate) fn body(&mut self) -> Result<Vec<u8>, Failure> {
+        let mut body = Vec::new();
+        loop {
+            match read(&mut self.host, self.exchange) {
+                Ok(part) if part.is_empty() => return Ok(body),
+                Ok(part) => body.extend(part),
+                Err(errno) => {
+                    assert_eq!(errno, Errno::ConnectionAborted);
+                    let trailers = Request::Trailers { exchange: self.exchange };
+                    let (value, data) = call(&mut self.host, trailers).expect("its end");
+                    assert_eq!(value, 1, "an error");
+                    return Err(HttpError::decode(&data).expect("an error").into());
+                }
+            }
+        }
+    }
+
+    pub(crate) fn trailers(&mut self) -> Vec<(String, String)> {
+        trailers(&mut self.host, self.exchange)
+    }
+}
+
 impl Given {
-    pub fn new(incoming: Incoming) -> Self {
+    pub(crate) fn new(incoming: Incoming) -> Self {
         let mut host = host();
         let encoded = host.admit(incoming).expect("admit");
         let request = IncomingRequest::decode(&encoded).expect("a request");
@@ -86,7 +209,7 @@ impl Given {
     }
 
     /// A piece of the body; empty at the end.
-    pub fn read(&mut self) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn read(&mut self) -> Result<Vec<u8>, Errno> {
         match std::mem::take(&mut self.begun) {
             begun if begun.is_empty() && !self.is_complete => read(&mut self.host, self.exchange),
             begun => Ok(begun),
@@ -94,7 +217,7 @@ impl Given {
     }
 
     /// The whole body.
-    pub fn body(&mut self) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn body(&mut self) -> Result<Vec<u8>, Errno> {
         let mut body = Vec::new();
         loop {
             let part = self.read()?;
@@ -105,7 +228,7 @@ impl Given {
         }
     }
 
-    pub fn trailers(&mut self) -> Vec<(String, String)> {
+    pub(crate) fn trailers(&mut self) -> Vec<(String, String)> {
         trailers(&mut self.host, self.exchange)
     }
 
@@ -116,26 +239,26 @@ impl Given {
     }
 
     /// Answers with a whole response.
-    pub fn respond(&mut self, status: u16, headers: Fields<'_>, body: impl AsRef<[u8]>) {
+    pub(crate) fn respond(&mut self, status: u16, headers: Fields<'_>, body: impl AsRef<[u8]>) {
         self.respond_with(status, headers, body.as_ref(), true);
     }
 
     /// Answers with a response whose body is to come.
-    pub fn begin(&mut self, headers: Fields<'_>) {
+    pub(crate) fn begin(&mut self, headers: Fields<'_>) {
         self.respond_with(200, headers, b"", false);
     }
 
-    pub fn write(&mut self, data: impl AsRef<[u8]>) -> Result<(), Errno> {
+    pub(crate) fn write(&mut self, data: impl AsRef<[u8]>) -> Result<(), Errno> {
         write(&mut self.host, self.exchange, data.as_ref())
     }
 
-    pub fn finish(&mut self, trailers: Fields<'_>) {
+    pub(crate) fn finish(&mut self, trailers: Fields<'_>) {
         let trailers = encode_trailers(&bytes(trailers));
         let request = Request::Finish { exchange: self.exchange, trailers: &trailers };
         call(&mut self.host, request).expect("finish");
     }
 
-    pub fn fail(&mut self, code: ErrorCode) {
+    pub(crate) fn fail(&mut self, code: ErrorCode) {
         let error = code.alone().encode();
         let request = Request::Fail { exchange: self.exchange, error: &error };
         call(&mut self.host, request).expect("fail");

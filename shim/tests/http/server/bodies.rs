@@ -1,6 +1,6 @@
 //! Bodies over HTTP/1, as they come and go.
 
-use super::{Server, telling};
+use super::{Server, stopping, telling};
 
 #[test]
 fn a_body_reaches_the_guest_and_comes_back() {
@@ -50,18 +50,13 @@ fn a_long_body_is_echoed_while_it_comes() {
 
 #[test]
 fn a_client_sees_a_part_of_the_response_before_there_is_the_next() {
-    let (guest, go_on) = {
-        let (sender, receiver) = std::sync::mpsc::channel::<()>();
-        let receiver = std::sync::Mutex::new(receiver);
-        let guest = move |mut given: crate::guest::Given| {
-            given.begin(&[]);
-            given.write("one").expect("write");
-            receiver.lock().expect("a lock").recv().expect("go on");
-            given.write("two").expect("write");
-            given.finish(&[]);
-        };
-        (guest, sender)
-    };
+    let (guest, go_on) = stopping(|mut given, go_on| {
+        given.begin(&[]);
+        given.write("one").expect("write");
+        go_on();
+        given.write("two").expect("write");
+        given.finish(&[]);
+    });
     let server = Server::of(guest);
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
@@ -91,16 +86,11 @@ fn trailers_go_both_ways() {
 
 #[test]
 fn a_client_that_expects_it_is_told_to_go_on_when_the_guest_reads() {
-    let (guest, reads) = {
-        let (sender, receiver) = std::sync::mpsc::channel::<()>();
-        let receiver = std::sync::Mutex::new(receiver);
-        let guest = move |mut given: crate::guest::Given| {
-            receiver.lock().expect("a lock").recv().expect("go on");
-            let body = given.body().expect("a body");
-            given.respond(200, &[], body);
-        };
-        (guest, sender)
-    };
+    let (guest, reads) = stopping(|mut given, go_on| {
+        go_on();
+        let body = given.body().expect("a body");
+        given.respond(200, &[], body);
+    });
     let server = Server::of(guest);
     let mut client = server.connect();
     client.send("PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n");
@@ -140,9 +130,11 @@ fn a_body_that_its_client_breaks_off_is_refused_to_the_guest() {
     let (guest, outcomes) = telling(|mut given| given.body());
     let server = Server::of(guest);
     let mut client = server.connect();
-    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nab");
+    client.send("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n");
+    assert_eq!(client.head().status, 100, "the guest reads");
+    client.send("ab");
     drop(client);
-    assert_eq!(outcomes.recv().expect("an outcome"), Err(abi::Errno::ConnectionAborted));
+    assert_eq!(outcomes.next(), Err(abi::Errno::ConnectionAborted));
 }
 
 #[test]
@@ -150,9 +142,10 @@ fn a_body_that_is_malformed_is_refused_to_the_guest_and_said_to_the_client() {
     let (guest, outcomes) = telling(|mut given| given.body());
     let server = Server::of(guest);
     let mut client = server.connect();
-    client.send(
-        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nxyz\r\n",
-    );
-    assert_eq!(outcomes.recv().expect("an outcome"), Err(abi::Errno::ConnectionAborted));
+    client.send("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n");
+    client.send("transfer-encoding: chunked\r\n\r\n");
+    assert_eq!(client.head().status, 100, "the guest reads");
+    client.send("3\r\nabc\r\nxyz\r\n");
+    assert_eq!(outcomes.next(), Err(abi::Errno::ConnectionAborted));
     assert_eq!(client.response().status, 400);
 }

@@ -1,15 +1,15 @@
 //! How exchanges, connections and the server end.
 
 use std::io::ErrorKind;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use abi::Errno;
 use shim::http::server::Limits;
 
-use super::{Server, telling};
-use crate::raw::Raw;
+use super::{Server, stopping, telling};
+use crate::raw::{HANG, Raw};
 
 #[test]
 fn a_guest_that_does_not_answer_is_an_error_of_the_server() {
@@ -19,40 +19,45 @@ fn a_guest_that_does_not_answer_is_an_error_of_the_server() {
     assert_eq!(client.get("/").status, 500, "the connection goes on");
 }
 
+/// A guest whose response breaks off, once that is said.
+fn breaking_off(fields: &'static [(&str, &str)]) -> (Server, Sender<()>) {
+    let (guest, go_on) = stopping(|mut given, go_on| {
+        given.begin(fields);
+        given.write("begin").expect("write");
+        go_on();
+    });
+    (Server::of(guest), go_on)
+}
+
 #[test]
 fn a_response_that_breaks_off_is_never_whole() {
-    let server = Server::of(|mut given| {
-        given.begin(&[]);
-        given.write("begin").expect("write");
-    });
+    let (server, break_off) = breaking_off(&[]);
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_eq!(client.head().status, 200);
-    let (rest, _) = client.rest();
-    assert!(!rest.ends_with(b"0\r\n\r\n"), "{:?}", String::from_utf8_lossy(&rest));
+    assert_eq!(client.chunk().as_deref(), Some(&b"begin"[..]));
+    break_off.send(()).expect("it waits");
+    client.assert_closed();
 }
 
 #[test]
 fn a_response_with_a_length_that_breaks_off_is_shorter() {
-    let server = Server::of(|mut given| {
-        given.begin(&[("content-length", "10")]);
-        given.write("begin").expect("write");
-    });
+    let (server, break_off) = breaking_off(&[("content-length", "10")]);
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_eq!(client.head().header("content-length"), Some("10"));
+    break_off.send(()).expect("it waits");
     let (rest, _) = client.rest();
     assert!(rest.len() < 10);
 }
 
 #[test]
 fn a_response_that_only_the_connection_ends_is_reset_when_it_breaks_off() {
-    let server = Server::of(|mut given| {
-        given.begin(&[]);
-        given.write("begin").expect("write");
-    });
+    let (server, break_off) = breaking_off(&[]);
     let mut client = server.connect();
     client.send("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(client.head().status, 200);
+    break_off.send(()).expect("it waits");
     let (_, end) = client.rest();
     assert_eq!(end, Some(ErrorKind::ConnectionReset));
 }
@@ -72,7 +77,7 @@ fn a_guest_learns_that_its_client_is_gone() {
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_eq!(client.head().status, 200);
     drop(client);
-    assert_eq!(outcomes.recv().expect("an outcome"), Errno::ConnectionReset);
+    assert_eq!(outcomes.next(), Errno::ConnectionReset);
 }
 
 #[test]
@@ -90,7 +95,7 @@ fn a_guest_learns_that_its_client_is_gone_before_it_answered() {
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     drop(client);
-    assert_eq!(outcomes.recv().expect("an outcome"), Errno::ConnectionReset);
+    assert_eq!(outcomes.next(), Errno::ConnectionReset);
 }
 
 #[test]
@@ -107,7 +112,7 @@ fn a_client_that_takes_nothing_does_not_keep_the_guest() {
     let server = Server::with(limits, guest);
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    assert_eq!(outcomes.recv().expect("an outcome"), Errno::ConnectionReset);
+    assert_eq!(outcomes.next(), Errno::ConnectionReset);
     drop(client);
 }
 
@@ -127,19 +132,18 @@ fn a_client_that_takes_little_at_a_time_gets_all() {
 
 #[test]
 fn a_server_that_ends_finishes_what_is_in_flight_and_takes_no_more() {
-    let (go_on, receiver) = channel::<()>();
-    let receiver = std::sync::Mutex::new(receiver);
     let (begun, has_begun) = channel();
     let begun = std::sync::Mutex::new(begun);
-    let mut server = Server::of(move |mut given| {
+    let (guest, go_on) = stopping(move |mut given, go_on| {
         begun.lock().expect("a lock").send(()).expect("send");
-        receiver.lock().expect("a lock").recv().expect("go on");
+        go_on();
         given.respond(200, &[], "done");
     });
+    let mut server = Server::of(guest);
     let mut idle = server.connect();
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    has_begun.recv().expect("a request");
+    has_begun.recv_timeout(HANG).expect("a request");
     server.shut_down();
     idle.assert_closed();
     assert!(std::net::TcpStream::connect(server.addr).is_err(), "nobody listens");
@@ -164,7 +168,7 @@ fn a_server_that_ends_waits_no_longer_than_it_may() {
     });
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    has_begun.recv().expect("a request");
+    has_begun.recv_timeout(HANG).expect("a request");
     server.shut_down();
     server.join();
     let (rest, _) = client.rest();

@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use shim::http::server::Limits;
 use tokio::net::TcpStream;
 
-use super::{Server, telling};
+use super::{Server, stopping, telling};
 
 type Body = BoxBody<Bytes, Infallible>;
 
@@ -39,7 +39,8 @@ fn get(path: &str) -> Request<Body> {
 fn a_request_has_its_authority_body_and_trailers() {
     let server = Server::of(|mut given| {
         let body = given.body().expect("a body");
-        let text = format!("{} {} {:?}", given.authority, given.path, given.trailers());
+        let trailers = given.trailers();
+        let text = format!("{} {} {trailers:?}", given.authority, given.path);
         given.begin(&[]);
         given.write(body).expect("write");
         given.finish(&[("x-sum", &text)]);
@@ -109,16 +110,19 @@ fn a_long_body_is_echoed() {
 
 #[test]
 fn a_response_that_breaks_off_resets_its_stream_and_no_other() {
-    let server = Server::of(|mut given| match given.path.as_str() {
+    let (guest, break_off) = stopping(|mut given, go_on| match given.path.as_str() {
         "/whole" => given.respond(200, &[], "whole"),
         _ => {
             given.begin(&[]);
             given.write("begin").expect("write");
+            go_on();
         }
     });
+    let server = Server::of(guest);
     run(async {
         let mut client = connect(&server).await;
         let response = client.send_request(get("/")).await.expect("a response");
+        break_off.send(()).expect("it waits");
         response.into_body().collect().await.expect_err("it is not whole");
         let response = client.send_request(get("/whole")).await.expect("a response");
         assert_eq!(response.into_body().collect().await.expect("a body").to_bytes(), "whole");
@@ -140,8 +144,8 @@ fn a_guest_learns_that_its_stream_was_reset() {
         let mut client = connect(&server).await;
         let response = client.send_request(get("/")).await.expect("a response");
         drop(response);
-        let outcome = tokio::task::spawn_blocking(move || outcomes.recv());
-        let errno = outcome.await.expect("no panic").expect("an outcome");
+        let outcome = tokio::task::spawn_blocking(move || outcomes.next());
+        let errno = outcome.await.expect("no panic");
         assert_eq!(errno, abi::Errno::ConnectionReset);
     });
 }
@@ -161,8 +165,8 @@ fn a_client_that_takes_nothing_does_not_keep_the_guest() {
     run(async {
         let mut client = connect(&server).await;
         let response = client.send_request(get("/")).await.expect("a response");
-        let outcome = tokio::task::spawn_blocking(move || outcomes.recv());
-        let errno = outcome.await.expect("no panic").expect("an outcome");
+        let outcome = tokio::task::spawn_blocking(move || outcomes.next());
+        let errno = outcome.await.expect("no panic");
         assert_eq!(errno, abi::Errno::ConnectionReset);
         drop(response);
     });

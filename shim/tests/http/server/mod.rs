@@ -9,8 +9,8 @@ mod refused;
 mod requests;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use shim::http::server::{Limits, Refused, serve};
@@ -19,18 +19,18 @@ use tokio::sync::oneshot;
 use vmm::host::http::Incoming;
 
 use crate::guest::Given;
-use crate::raw::Raw;
+use crate::raw::{HANG, Raw};
 
 /// A server on a thread of its own.
-struct Server {
-    addr: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
     shutdown: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
     /// Every request is handled by a guest of its own.
-    fn of(guest: impl Fn(Given) + Send + Sync + 'static) -> Self {
+    pub(crate) fn of(guest: impl Fn(Given) + Send + Sync + 'static) -> Self {
         Self::with(Limits::default(), guest)
     }
 
@@ -80,16 +80,39 @@ impl Server {
     }
 }
 
+/// What became of guests, in their order.
+struct Outcomes<T>(Receiver<T>);
+
+impl<T> Outcomes<T> {
+    fn next(&self) -> T {
+        self.0.recv_timeout(HANG).expect("a guest has ended")
+    }
+}
+
 /// A guest that tells what becomes of it.
 fn telling<T: Send + 'static>(
     guest: impl Fn(Given) -> T + Send + Sync + 'static,
-) -> (impl Fn(Given) + Send + Sync + 'static, Receiver<T>) {
+) -> (impl Fn(Given) + Send + Sync + 'static, Outcomes<T>) {
     let (sender, receiver) = channel();
-    let sender = std::sync::Mutex::new(sender);
+    let sender = Mutex::new(sender);
     let tells = move |given| {
         let outcome = guest(given);
         // Not every test looks.
         let _ = sender.lock().expect("a lock").send(outcome);
     };
-    (tells, receiver)
+    (tells, Outcomes(receiver))
+}
+
+/// A guest that is given `go_on`, by which it waits to be told to go on; and what tells it.
+fn stopping(
+    guest: impl Fn(Given, &dyn Fn()) + Send + Sync + 'static,
+) -> (impl Fn(Given) + Send + Sync + 'static, Sender<()>) {
+    let (sender, receiver) = channel();
+    let receiver = Mutex::new(receiver);
+    let stops = move |given| {
+        guest(given, &|| {
+            receiver.lock().expect("a lock").recv_timeout(HANG).expect("nobody says to go on");
+        });
+    };
+    (stops, sender)
 }

@@ -60,14 +60,16 @@ fn a_request_for_no_host_is_refused() {
 
 #[test]
 fn a_proxy_is_not_to_be_had() {
-    let mut client = nobody().connect();
+    let server = nobody();
+    let mut client = server.connect();
     client.send("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n");
     assert_eq!(client.response().status, 501);
 }
 
 #[test]
 fn other_expectations_are_not_met() {
-    let mut client = nobody().connect();
+    let server = nobody();
+    let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nhost: a\r\nexpect: tea\r\n\r\n");
     assert_eq!(client.response().status, 417);
 }
