@@ -1,6 +1,7 @@
 //! Host calls, made to a host as a micro-VM makes them, and what must hold whatever they are.
 //!
 //! * Nothing panics, and an answer is no larger than the reply.
+//! * No socket has a peer outside of this machine.
 //! * Nothing out of reach changes, and nothing of it is in an answer: no content, no name, no inode.
 //! * The process has as many descriptors more than before as the guest has handles, at most as many as
 //!   the table holds, and none when the host is gone.
@@ -8,13 +9,15 @@
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use abi::layout::CALL_DATA_BYTES;
-use abi::{DirEntry, Errno, FileKind, Handle, OpenFlags, Request, Stat};
+use abi::{DirEntry, Errno, Family, FileKind, Handle, OpenFlags, Request, SocketAddress, Stat};
 use rustix::pipe::pipe;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vmm::host::{Answer, DirAccess, Host, Stdio};
+use vmm::host::{Answer, DirAccess, Host, LookupError, LookupRequest, Network, Policy, Stdio};
 use zerocopy::FromBytes as _;
 
 use crate::requests::{Sequence, Streams};
@@ -27,7 +30,7 @@ const CALLS_MAX: usize = 64;
 const HANDLES_MAX: usize = 10;
 
 /// Descriptors that a host leaves to its process (`vmm::host`).
-const DESCRIPTORS_OF_THE_VMM: u64 = 64;
+const DESCRIPTORS_OF_THE_VMM: u64 = 192;
 
 thread_local! {
     static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
@@ -99,6 +102,7 @@ impl Guest {
             open.push(dir);
             directories.push(dir);
         }
+        host.grant_network(loopback());
         (Self { host, open, directories }, others)
     }
 
@@ -139,6 +143,10 @@ impl Guest {
             self.note_opened(request, answer, stat);
         }
         match request {
+            Request::Socket { .. } | Request::Accept { .. } | Request::Resolve { .. } => {
+                self.open.push(Handle(u32::try_from(answer.value).expect("a handle")));
+            }
+            Request::Address { peer: true, .. } => check_peer(data),
             Request::Close { handle } => {
                 self.open.retain(|open| *open != handle);
                 self.directories.retain(|open| *open != handle);
@@ -162,6 +170,26 @@ impl Guest {
             self.directories.push(handle);
         }
     }
+}
+
+/// The network of the guest: this machine alone, and names that have an address here, or none.
+fn loopback() -> Network {
+    let allowed = ["127.0.0.0/8", "[::1]"].map(|text| text.parse().expect("destination"));
+    let look_up = |request: LookupRequest| match request.name().len() % 3 {
+        0 => request.answer(Ok(vec![[127, 0, 0, 1].into()])),
+        1 => request.answer(Err(LookupError::NotFound)),
+        _ => drop(request),
+    };
+    Network::new(Arc::new(Policy::only(allowed.into())), Arc::new(look_up))
+}
+
+fn check_peer(data: &[u8]) {
+    let peer = SocketAddress::read_from_bytes(data).expect("a whole address");
+    let ip = match peer.family().expect("a family") {
+        Family::V4 => IpAddr::from([peer.ip[0], peer.ip[1], peer.ip[2], peer.ip[3]]),
+        Family::V6 => IpAddr::from(peer.ip),
+    };
+    assert!(ip.is_loopback(), "{ip}");
 }
 
 fn check_entries(scratch: &Scratch, mut data: &[u8]) {
