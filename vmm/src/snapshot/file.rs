@@ -21,7 +21,7 @@ use std::sync::Arc;
 use abi::{Readiness, layout};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::{Content, LARGE_PAGES, Snapshot, split};
+use super::{Content, Snapshot};
 use crate::Error;
 use crate::kvm::Registers;
 use crate::memory::{Gpa, RAM_OFFSET, SharedRegion, to_usize};
@@ -173,8 +173,6 @@ impl Snapshot {
         };
         let space =
             AddressSpace::load(Gpa(header.root), ram_bytes, table).map_err(SnapshotError::from)?;
-        let (dense, sparse) = split(&content, page_count);
-        let usual = without(&usual, &dense);
         let (registers, pages) = (header.registers, pages);
         Ok(Self(Arc::new(Content {
             file,
@@ -186,8 +184,6 @@ impl Snapshot {
             ram_bytes,
             content,
             usual,
-            dense,
-            sparse,
         })))
     }
 }
@@ -218,20 +214,4 @@ fn ranges(runs: &[Run], page_count: u64) -> Result<Vec<Range<u64>>, SnapshotErro
         Ok(range)
     };
     runs.iter().map(check).collect()
-}
-
-/// The parts of `ranges` that lie in none of `holes`, which are whole large pages.
-fn without(ranges: &[Range<u64>], holes: &[Range<u64>]) -> Vec<Range<u64>> {
-    let mut rest = Vec::new();
-    for range in ranges {
-        let mut start = range.start;
-        while start < range.end {
-            let end = range.end.min((start / LARGE_PAGES + 1) * LARGE_PAGES);
-            if !holes.iter().any(|hole| hole.contains(&start)) {
-                rest.push(start..end);
-            }
-            start = end;
-        }
-    }
-    rest
 }
