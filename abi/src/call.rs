@@ -374,7 +374,8 @@ pub enum Request<'a> {
     /// Ends the call with `status`, and with it an incoming exchange that is still open: unanswered, or
     /// cut off, unless its response is finished. args: status.
     ///
-    /// Answered only where the host has another call for the same instance, and then as [`Ready`](Self::Ready) is.
+    /// Answered only where the host has another call for the same instance, and then as [`Ready`](Self::Ready)
+    /// is; or with 0: the next call is the last one again, with the same boot information but its seed.
     Exit {
         /// Process exit status, reported to containerd.
         status: i32,

@@ -96,12 +96,13 @@ pub(crate) fn ready(readiness: Readiness) -> u64 {
     }
 }
 
-/// Ends the call with `status`. Returns the bytes of the next one's boot information, if there is one.
+/// Ends the call with `status`. Returns the bytes of the next one's boot information, if there is one; 0 where it
+/// is the same call again.
 pub(crate) fn exit(status: i32) -> u64 {
     loop {
         let frame = Request::Exit { status }.encode(&mut []);
-        // An answer without boot information has no meaning: there is nothing to do but to repeat it.
-        if let Ok(boot_bytes @ 1..) = frame.and_then(|frame| resume::ring(&frame)) {
+        // The host never declines it. Should it, there is nothing to do but to repeat it.
+        if let Ok(boot_bytes) = frame.and_then(|frame| resume::ring(&frame)) {
             return boot_bytes;
         }
     }

@@ -67,7 +67,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
                 Ok(took)
             },
             &mut || again(&mut resets, |idle, host| Ok((small.reset(idle, host)?, None))),
-            &mut || again(&mut calls, |idle, host| Ok((function.call(idle)?, Some(host)))),
+            &mut || again(&mut calls, |idle, host| Ok((Subject::again(idle)?, Some(host)))),
             &mut || {
                 let start = Instant::now();
                 small.boot_and_run()?;

@@ -153,13 +153,13 @@ impl Subject {
         run(idle.reset(&self.params, host)?)
     }
 
-    /// Calls the program once more where it has ended.
+    /// Calls the program once more where it has ended, with what it was told before.
     ///
     /// # Errors
     ///
     /// The VMM fails, or the program does.
-    pub fn call(&self, idle: Idle) -> Result<Idle> {
-        run(idle.call(&self.params)?)
+    pub fn again(idle: Idle) -> Result<Idle> {
+        run(idle.again()?)
     }
 }
 

@@ -121,18 +121,9 @@ pub struct RunStats {
     pub run: Duration,
     /// Part of `run` in which host calls were answered.
     pub answering: Duration,
-    calls: [u64; CALL_NUMBERS],
+    /// By number, up to the highest that was made.
+    calls: Vec<u64>,
 }
-
-/// Call numbers that are counted; [`Nr`] stays below.
-const CALL_NUMBERS: usize = 0x80;
-const _: () = {
-    let mut i = 0;
-    while i < Nr::ALL.len() {
-        assert!((Nr::ALL[i] as usize) < CALL_NUMBERS, "raise CALL_NUMBERS above every Nr");
-        i += 1;
-    }
-};
 
 impl Default for RunStats {
     /// Those of a run that never was.
@@ -151,18 +142,24 @@ impl RunStats {
             boot,
             run: Duration::ZERO,
             answering: Duration::ZERO,
-            calls: [0; CALL_NUMBERS],
+            calls: Vec::new(),
         }
     }
 
-    pub(crate) const fn count_call(&mut self, nr: Nr) {
-        // In range by the assertion above.
-        self.calls[nr as usize] += 1;
+    pub(crate) fn count_call(&mut self, nr: Nr) {
+        let number = nr as usize;
+        if self.calls.len() <= number {
+            self.calls.resize(number + 1, 0);
+        }
+        if let Some(count) = self.calls.get_mut(number) {
+            *count += 1;
+        }
     }
 
     /// Host calls that were made at least once, with how often.
     pub fn calls(&self) -> impl Iterator<Item = (Nr, u64)> + '_ {
-        Nr::ALL.iter().map(|nr| (*nr, self.calls[*nr as usize])).filter(|(_, count)| *count > 0)
+        let count = |nr: &Nr| self.calls.get(*nr as usize).copied().unwrap_or(0);
+        Nr::ALL.iter().map(move |nr| (*nr, count(nr))).filter(|(_, count)| *count > 0)
     }
 }
 

@@ -47,6 +47,14 @@ impl Kick {
         }
     }
 
+    /// Makes it that of another run, which what ended the last one does not end.
+    pub(crate) fn renew(&mut self) {
+        match Arc::get_mut(&mut self.0) {
+            Some(state) => *state.stop.get_mut() = false,
+            None => *self = Self::default(),
+        }
+    }
+
     /// Whether the run shall end.
     pub(crate) fn is_stopped(&self) -> bool {
         self.0.stop.load(Ordering::SeqCst)
@@ -58,8 +66,7 @@ impl Kick {
     ///
     /// [`Error::Signal`].
     pub(crate) fn enter(&self) -> Result<Entered<'_>, Error> {
-        accept_signal()?;
-        *self.0.thread() = Some(rustix::thread::gettid());
+        *self.0.thread() = Some(accept_signal()?);
         Ok(Entered(&self.0))
     }
 }
@@ -77,25 +84,30 @@ pub(crate) struct Entered<'a>(&'a State);
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         *self.0.thread() = None;
-        self.0.left.notify_all();
+        // Who waits has said so before it looked for the thread.
+        if self.0.stop.load(Ordering::SeqCst) {
+            self.0.left.notify_all();
+        }
     }
 }
 
-/// Installs the handler for the process and lets this thread receive the signal, each once.
-fn accept_signal() -> Result<(), Error> {
+/// Installs the handler for the process and lets this thread receive the signal, each once. Returns the thread.
+fn accept_signal() -> Result<Pid, Error> {
     static CAUGHT: AtomicBool = AtomicBool::new(false);
-    thread_local!(static UNBLOCKED: Cell<bool> = const { Cell::new(false) });
+    thread_local!(static UNBLOCKED: Cell<Option<Pid>> = const { Cell::new(None) });
+    if let Some(thread) = UNBLOCKED.get() {
+        return Ok(thread);
+    }
     let signal = libc::SIGRTMIN();
     let failed = |source| Error::Signal { signal, source };
     if !CAUGHT.load(Ordering::SeqCst) {
         signal::catch(signal).map_err(failed)?;
         CAUGHT.store(true, Ordering::SeqCst);
     }
-    if !UNBLOCKED.get() {
-        signal::unblock(signal).map_err(failed)?;
-        UNBLOCKED.set(true);
-    }
-    Ok(())
+    signal::unblock(signal).map_err(failed)?;
+    let thread = rustix::thread::gettid();
+    UNBLOCKED.set(Some(thread));
+    Ok(thread)
 }
 
 #[cfg(test)]
@@ -110,6 +122,18 @@ mod tests {
         let kick = Kick::default();
         kick.stop();
         assert!(kick.is_stopped());
+    }
+
+    #[test]
+    fn what_ended_a_run_does_not_end_the_next() {
+        for is_held in [true, false] {
+            let mut kick = Kick::default();
+            let held = kick.clone();
+            held.stop();
+            let _held = is_held.then_some(held);
+            kick.renew();
+            assert!(!kick.is_stopped());
+        }
     }
 
     #[test]

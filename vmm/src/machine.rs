@@ -163,8 +163,13 @@ impl Machine {
         Ok(())
     }
 
-    /// Says that the thread that ran the vCPU has had page faults: pages may have been written that were not
-    /// before.
+    /// Whether it makes a difference if the thread that runs the vCPU has page faults.
+    pub(crate) fn heeds_faults(&self) -> bool {
+        self.origin.as_ref().is_some_and(|origin| !origin.has_faulted)
+    }
+
+    /// Says that the thread that ran the vCPU has had page faults, or may have: pages may have been written that
+    /// were not before.
     pub(crate) const fn note_faults(&mut self) {
         if let Some(origin) = &mut self.origin {
             origin.has_faulted = true;

@@ -26,8 +26,9 @@ use crate::{
 /// A micro-VM that can be run.
 #[derive(Debug)]
 pub struct MicroVm {
-    machine: Machine,
-    host: Host,
+    // Boxed, so that handing a micro-VM from run to run moves no kilobytes.
+    machine: Box<Machine>,
+    host: Box<Host>,
     kick: Kick,
     stats: RunStats,
     log_gate: LogGate,
@@ -48,7 +49,7 @@ pub struct Idle {
 /// A micro-VM in the state of its snapshot, which knows nothing of whom it will work for.
 #[derive(Debug)]
 pub struct Rewound {
-    machine: Machine,
+    machine: Box<Machine>,
     /// What getting it there took.
     took: Duration,
 }
@@ -75,7 +76,7 @@ impl MicroVm {
         host: Host,
     ) -> Result<Self, Error> {
         let start = Instant::now();
-        let machine = Machine::fresh(Shell::new()?, *config, image, program)?;
+        let machine = Box::new(Machine::fresh(Shell::new()?, *config, image, program)?);
         let boot_info = boot_info(params, &host, machine.vcpu.tsc_khz())?;
         Ok(Self::new(machine, host, boot_info, start))
     }
@@ -100,14 +101,14 @@ impl MicroVm {
 
     /// A micro-VM that stops where its guest is ready, for a snapshot.
     pub(crate) fn unready(machine: Machine, host: Host) -> Self {
-        Self::new(machine, host, Vec::new(), Instant::now())
+        Self::new(Box::new(machine), host, Vec::new(), Instant::now())
     }
 
-    fn new(machine: Machine, host: Host, boot_info: Vec<u8>, start: Instant) -> Self {
+    fn new(machine: Box<Machine>, host: Host, boot_info: Vec<u8>, start: Instant) -> Self {
         let now = Instant::now();
         Self {
             machine,
-            host,
+            host: Box::new(host),
             kick: Kick::default(),
             stats: RunStats::new(now.duration_since(start)),
             log_gate: LogGate::new(now),
@@ -141,7 +142,7 @@ impl MicroVm {
     /// As [`run`](Self::run).
     pub fn run_and_keep(mut self) -> Result<(Exit, RunStats, Idle), Error> {
         let start = Instant::now();
-        let faults = faults_of_this_thread();
+        let faults = self.machine.heeds_faults().then(faults_of_this_thread);
         let exit = loop {
             if std::mem::take(&mut self.awaits_boot_info) {
                 self.answer_boot_info()?;
@@ -153,12 +154,12 @@ impl MicroVm {
         };
         // Whoever waits for an answer waits no longer.
         self.host.end_incoming();
-        if faults_of_this_thread() != faults {
+        if faults.is_some_and(|before| before != faults_of_this_thread()) {
             self.machine.note_faults();
         }
         self.stats.run = start.elapsed();
         let has_status = matches!(exit, Exit::Status(_));
-        let stats = self.stats.clone();
+        let stats = std::mem::take(&mut self.stats);
         Ok((exit, stats, Idle { vm: self, has_status }))
     }
 
@@ -271,7 +272,7 @@ impl MicroVm {
         self.machine.memory.write_obj(private(ret), &Errno::to_ret(result))
     }
 
-    /// Answers with the boot information.
+    /// Answers with the boot information; with none, the call is the last one again.
     fn answer_boot_info(&mut self) -> Result<(), Error> {
         self.write_boot_info(0).map_err(|_| Error::FrameAccounting)?;
         self.answer(Ok(self.boot_info.len() as u64))
@@ -303,7 +304,7 @@ impl Rewound {
     ) -> Result<Self, Error> {
         let start = Instant::now();
         let machine = Machine::restored(shell, *config, image, program, snapshot)?;
-        Ok(Self { machine, took: start.elapsed() })
+        Ok(Self { machine: Box::new(machine), took: start.elapsed() })
     }
 
     /// Tells it whom it works for.
@@ -344,7 +345,7 @@ impl Idle {
         if has_status {
             machine.rewind()?;
         } else {
-            machine = machine.replace()?;
+            *machine = machine.replace()?;
         }
         Ok(Rewound { machine, took: start.elapsed() })
     }
@@ -360,15 +361,39 @@ impl Idle {
     /// # Errors
     ///
     /// [`Error::Ended`] if the run did not end by a status; [`Error::BootInfoSize`].
-    pub fn call(self, params: &BootParams) -> Result<MicroVm, Error> {
+    pub fn call(mut self, params: &BootParams) -> Result<MicroVm, Error> {
         let start = Instant::now();
-        let Self { vm: MicroVm { machine, host, .. }, has_status } = self;
+        let vm = &mut self.vm;
+        vm.boot_info = call_info(params, &vm.host, vm.machine.vcpu.tsc_khz())?;
+        self.run_on(start)
+    }
+
+    /// As [`call`](Self::call) with what the last call was told, which neither side then says or reads again:
+    /// the least that a call can cost. A request of HTTP is answered once: it is not for those.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ended`] if the run did not end by a status.
+    pub fn again(mut self) -> Result<MicroVm, Error> {
+        let start = Instant::now();
+        self.vm.boot_info.clear();
+        self.run_on(start)
+    }
+
+    /// The micro-VM, to run on from the host call in which it ended, with the boot information that it has.
+    fn run_on(self, start: Instant) -> Result<MicroVm, Error> {
+        let Self { mut vm, has_status } = self;
         if !has_status {
             return Err(Error::Ended);
         }
-        let boot_info = call_info(params, &host, machine.vcpu.tsc_khz())?;
-        let vm = MicroVm::new(machine, host, boot_info, start);
-        Ok(MicroVm { awaits_boot_info: true, ..vm })
+        let now = Instant::now();
+        // To count them in each of many calls costs more than what is looked for once, if ever, in their end.
+        vm.machine.note_faults();
+        vm.kick.renew();
+        vm.stats = RunStats::new(now.duration_since(start));
+        vm.log_gate = LogGate::new(now);
+        vm.awaits_boot_info = true;
+        Ok(vm)
     }
 
     /// The machine.

@@ -63,6 +63,11 @@ fn call(idle: Idle) -> (Exit, Idle) {
     (exit, idle)
 }
 
+fn again(idle: Idle) -> (Exit, Idle) {
+    let (exit, _, idle) = idle.again().unwrap().run_and_keep().unwrap();
+    (exit, idle)
+}
+
 /// `mov rbx, address; inc qword [rbx]; mov rax, [rbx]`
 fn count(guest: Guest, address: u64) -> Guest {
     guest
@@ -295,11 +300,27 @@ fn a_page_that_another_run_mapped_faults() {
 }
 
 #[test]
+fn a_call_made_again_comes_without_boot_information() {
+    require_kvm!();
+    let guest = (0..4).fold(Guest::new().ready(), |guest, _| guest.exit_with_ret());
+    let (first, idle) = Fixture::new(&guest).run();
+    assert!(matches!(first, Exit::Status(1..)), "{first:?}");
+    let (exit, idle) = again(idle);
+    assert_eq!(exit, Exit::Status(0));
+    let (exit, idle) = call(idle);
+    assert_eq!(exit, first);
+    let (exit, _) = again(idle);
+    assert_eq!(exit, Exit::Status(0));
+}
+
+#[test]
 fn a_guest_that_ended_by_a_fault_is_replaced() {
     require_kvm!();
     let (exit, idle) = Fixture::new(&Guest::new().ready().poke(0, 1)).run();
     assert!(matches!(exit, Exit::Fault(Fault::Exception(_))), "{exit:?}");
     assert!(matches!(idle.call(&BootParams::default()), Err(Error::Ended)));
+    let (_, idle) = Fixture::new(&Guest::new().ready().poke(0, 1)).run();
+    assert!(matches!(idle.again(), Err(Error::Ended)));
     let (_, idle) = Fixture::new(&Guest::new().ready().poke(0, 1)).run();
     let (exit, _) = reset(idle);
     assert!(matches!(exit, Exit::Fault(Fault::Exception(_))), "{exit:?}");

@@ -85,7 +85,7 @@ fn main() -> Result<()> {
     put(
         "warm call",
         Some(1),
-        &again(idle, |idle, host| Ok((function.call(idle)?, Some(host))))?,
+        &again(idle, |idle, host| Ok((Subject::again(idle)?, Some(host))))?,
         1.0,
     );
 
