@@ -9,6 +9,7 @@ mod compile;
 mod containers;
 mod family;
 mod host;
+mod http;
 mod instructions;
 mod live;
 mod machine;
@@ -33,6 +34,7 @@ const SECTIONS: &[Section] = &[
     ("exits", "VM exits of one operation", calls::exits),
     ("live", "Many micro-VMs", live::measure),
     ("containers", "Containers, against runc on the same containerd", containers::measure),
+    ("http", "HTTP, against `wasmtime serve`", http::measure),
     ("compile", "Compiling, and starting what is compiled", compile::measure),
 ];
 

@@ -10,10 +10,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use abi::http::ErrorCode;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use vmm::host::http::Failure;
 use vmm::host::{Destination, LookupError, LookupRequest, Policy};
 
 pub use self::resolver::Resolver;
+use crate::http::client::{Addresses, Client};
 
 /// The network that a program is granted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,9 +57,33 @@ pub enum UnreachableError {
     Lookup(#[from] LookupError),
 }
 
+impl From<UnreachableError> for Failure {
+    fn from(error: UnreachableError) -> Self {
+        let failed = |text: &str| Self {
+            code: ErrorCode::DnsError,
+            text: Some(text.to_owned()),
+            number: None,
+        };
+        match error {
+            UnreachableError::Denied => ErrorCode::HttpRequestDenied.into(),
+            UnreachableError::Lookup(LookupError::NotFound) => failed("NXDOMAIN"),
+            UnreachableError::Lookup(LookupError::TimedOut) => ErrorCode::DnsTimeout.into(),
+            UnreachableError::Lookup(LookupError::ServerFailed) => failed("SERVFAIL"),
+            UnreachableError::Lookup(LookupError::Failed) => failed("REFUSED"),
+        }
+    }
+}
+
 /// The network of the programs of one process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Network {
+    reach: Reach,
+    client: Client,
+}
+
+/// What may be reached, and under which addresses.
+#[derive(Clone, Debug)]
+struct Reach {
     policy: Arc<Policy>,
     resolver: Arc<Resolver>,
 }
@@ -69,17 +96,33 @@ impl Network {
             None => Policy::everything(),
             Some(allowed) => Policy::only(allowed.iter().map(|one| one.0.clone()).collect()),
         };
-        Self { policy: Arc::new(policy), resolver: Arc::new(Resolver::new(grant.root.clone())) }
+        let resolver = Arc::new(Resolver::new(grant.root.clone()));
+        let reach = Reach { policy: Arc::new(policy), resolver };
+        let of_client = reach.clone();
+        let addresses: Addresses = Arc::new(move |host, port| {
+            let reach = of_client.clone();
+            Box::pin(async move { reach.addresses(&host, port).await.map_err(Failure::from) })
+        });
+        let client = Client::new(addresses, Some(grant.root.clone()));
+        Self { reach, client }
+    }
+
+    /// What makes the HTTP requests of the programs.
+    #[must_use]
+    pub const fn client(&self) -> &Client {
+        &self.client
     }
 
     /// What a micro-VM is granted of it.
     #[must_use]
     pub fn granted(&self) -> vmm::host::Network {
-        let resolver = Arc::clone(&self.resolver);
+        let Reach { policy, resolver } = self.reach.clone();
         let look_up = move |request: LookupRequest| resolver.answer(request);
-        vmm::host::Network::new(Arc::clone(&self.policy), Arc::new(look_up))
+        vmm::host::Network::new(policy, Arc::new(look_up))
     }
+}
 
+impl Reach {
     /// The addresses at which `host`, a name or an address, may be reached with `port`: one at least, the
     /// best first.
     ///
@@ -88,11 +131,7 @@ impl Network {
     /// # Errors
     ///
     /// [`UnreachableError`]; a name is looked up only if the policy might allow what it finds.
-    pub async fn addresses(
-        &self,
-        host: &str,
-        port: u16,
-    ) -> Result<Vec<SocketAddr>, UnreachableError> {
+    async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, UnreachableError> {
         let by_name = self.policy.allows_name(host, port);
         if !by_name && !self.policy.allows_addresses() {
             return Err(UnreachableError::Denied);

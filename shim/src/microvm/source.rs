@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use vmm::host::{DirAccess, Host, Stdio};
@@ -99,12 +100,6 @@ impl Source {
         self.params.clone()
     }
 
-    /// The network of the micro-VMs, if they have one.
-    #[must_use]
-    pub fn network(&self) -> Option<&Network> {
-        self.network.as_ref()
-    }
-
     /// What one micro-VM is granted: the standard streams of this process, the directories, and the network.
     ///
     /// # Errors
@@ -119,6 +114,8 @@ impl Source {
         }
         if let Some(network) = &self.network {
             host.grant_network(network.granted());
+            let client = network.client().clone();
+            host.grant_http(Arc::new(move |outgoing| client.fetch(outgoing)));
         }
         Ok(host)
     }

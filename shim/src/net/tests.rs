@@ -10,7 +10,7 @@ fn network(allow: Option<&[&str]>) -> Network {
 
 fn addresses(network: &Network, host: &str) -> Result<Vec<String>, UnreachableError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let found = runtime.block_on(network.addresses(host, 80))?;
+    let found = runtime.block_on(network.reach.addresses(host, 80))?;
     Ok(found.iter().map(ToString::to_string).collect())
 }
 
