@@ -11,11 +11,11 @@ fn main() -> std::io::Result<()> {
     let listener = TcpListener::bind(&address)?;
     println!("listening on {}", listener.local_addr()?);
     for client in listener.incoming() {
-        let mut client = client?;
-        let lines = BufReader::new(client.try_clone()?).lines();
+        let client = client?;
+        let lines = BufReader::new(&client).lines();
         for (number, line) in lines.enumerate() {
             let line = line?;
-            writeln!(client, "{number} {line}")?;
+            writeln!(&client, "{number} {line}")?;
             if line == "end" {
                 return Ok(());
             }

@@ -1,4 +1,7 @@
-"""Answers a request with its target and the sum of the bytes of its body, which it reads as they come."""
+"""Answers a request with its target and the sum of the bytes of its body, which it reads as they come.
+
+A header field tells how many requests this instance has had.
+"""
 
 from componentize_py_types import Err, Ok
 from wit_world import exports
@@ -11,9 +14,13 @@ from wit_world.imports.types import (
     ResponseOutparam,
 )
 
+visits = 0
+
 
 class IncomingHandler(exports.IncomingHandler):
     def handle(self, request, response_out):
+        global visits
+        visits += 1
         body = request.consume()
         total = 0
         with body.stream() as stream:
@@ -26,7 +33,8 @@ class IncomingHandler(exports.IncomingHandler):
         trailers = IncomingBody.finish(body)
         trailers.subscribe().block()
         assert isinstance(trailers.get(), Ok)
-        response = OutgoingResponse(Fields.from_list([("content-type", b"text/plain")]))
+        fields = [("content-type", b"text/plain"), ("x-visits", str(visits).encode())]
+        response = OutgoingResponse(Fields.from_list(fields))
         response.set_status_code(202)
         answer = response.body()
         ResponseOutparam.set(response_out, Ok(response))

@@ -25,10 +25,13 @@ fn a_new_instance_has_nothing_of_the_one_before() {
 }
 
 #[test]
-fn an_instance_that_is_kept_keeps_what_it_has() {
+fn an_instance_is_kept_only_where_that_is_wanted() {
     require_kvm!();
-    let answers = ten_visits("none");
-    assert_eq!(answers[0], "0 ");
-    assert_eq!(answers[2], "2 secret-0,secret-1,secret-1");
-    assert_eq!(answers.len(), 10);
+    for (isolation, visits) in [("request", "1 1 1 "), ("instance", "1 1 1 "), ("none", "1 2 3 ")] {
+        let options = ["--isolation", isolation, "--max-concurrency", "1"];
+        let server = Server::start(&programs::handler("sums").unwrap(), &options);
+        let told = ["-o", "/dev/null", "-w", "%header{x-visits} ", &server.url("/")];
+        let all: String = (0..3).map(|_| curl(&told)).collect();
+        assert_eq!(all, visits, "{isolation}");
+    }
 }
