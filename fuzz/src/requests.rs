@@ -431,14 +431,17 @@ impl Call {
             Nr::Send => Request::Send { handle, datagrams: data },
             Nr::Receive => Request::Receive { handle, count: u32::from(self.bits) },
             Nr::Shutdown => {
-                let direction = Direction::from_wire(u64::from(self.bits % 3)).expect("there are three");
+                let direction =
+                    Direction::from_wire(u64::from(self.bits % 3)).expect("there are three");
                 Request::Shutdown { handle, direction }
             }
             Nr::Address => Request::Address { handle, peer: follow },
             Nr::GetOption => Request::GetOption { handle, option: self.option() },
             Nr::SetOption => Request::SetOption { handle, option: self.option(), value: offset },
             Nr::Resolve => Request::Resolve { name: data.get(..NAME_BYTES_MAX).unwrap_or(data) },
-            Nr::Respond => Request::Respond { exchange: handle, finished: follow, head: path, body: data },
+            Nr::Respond => {
+                Request::Respond { exchange: handle, finished: follow, head: path, body: data }
+            }
             Nr::Fetch => Request::Fetch {
                 finished: follow,
                 connect_ns: WAIT_NS_MAX,
