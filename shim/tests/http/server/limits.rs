@@ -70,9 +70,10 @@ fn a_body_that_becomes_too_large_is_broken_off() {
     let (guest, outcomes) = telling(reader);
     let server = Server::with(limits, guest);
     let mut client = server.connect();
-    client
-        .send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n8\r\n01234567\r\n");
-    client.send("8\r\n01234567\r\n");
+    client.send("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n");
+    client.send("transfer-encoding: chunked\r\n\r\n");
+    assert_eq!(client.head().status, 100, "the guest reads");
+    client.send("8\r\n01234567\r\n8\r\n01234567\r\n");
     assert_eq!(client.response().status, 413);
     assert_eq!(outcomes.next(), Err(Errno::ConnectionAborted));
 }
