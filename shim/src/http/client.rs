@@ -14,6 +14,7 @@ mod failure;
 mod tls;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -51,15 +52,10 @@ const IDLE_PER_SERVER_MAX: usize = 32;
 
 /// Where a host, a name or an address, is to be found with a port; or why a program may not go there. The
 /// best comes first.
-pub type Addresses = Arc<
-    dyn Fn(
-            String,
-            u16,
-        )
-            -> Pin<Box<dyn Future<Output = Result<Vec<std::net::SocketAddr>, Failure>> + Send>>
-        + Send
-        + Sync,
->;
+pub type Addresses = Arc<dyn Fn(String, u16) -> Found + Send + Sync>;
+
+/// What is found, in time.
+pub type Found = Pin<Box<dyn Future<Output = Result<Vec<SocketAddr>, Failure>> + Send>>;
 
 /// What makes the requests of a process' programs. Cheap to clone.
 #[derive(Clone)]
@@ -131,7 +127,7 @@ impl Shared {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_PER_SERVER_MAX)
             .http1_max_buf_size(HEAD_BYTES_MAX)
-            .http2_max_header_list_size(HEAD_BYTES_MAX as u32)
+            .http2_max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
             .build(connector);
         let places = Arc::new(Semaphore::new(REQUESTS_MAX));
         Ok(Running { runtime: handle, http, places, _until: until })
@@ -151,7 +147,7 @@ async fn make(http: Pooled<Connector, RequestBody>, outgoing: Outgoing) {
         outcome = send(http, request, timeouts) => outcome,
         () = response.gone() => return,
     };
-    match outcome.and_then(|answer| check_size(answer)) {
+    match outcome.and_then(check_size) {
         Ok(answer) => receive(answer, response, timeouts, is_head).await,
         Err(failure) => response.fail(failure),
     }
