@@ -131,7 +131,6 @@ pub struct Booted {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one, and it is not moved about")]
 enum Start {
     Ready(MicroVm),
     /// The guest has ended while it loaded the program.

@@ -17,8 +17,6 @@ pub(crate) struct Server {
     child: Child,
     /// `127.0.0.1:PORT`.
     pub(crate) addr: String,
-    /// What else it says on standard error.
-    said: std::sync::mpsc::Receiver<String>,
 }
 
 impl Server {
@@ -28,22 +26,25 @@ impl Server {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("serve");
         let mut command = Command::new(integration::binaries().join("hyperlight"));
         command.args(["serve", "--addr", "127.0.0.1:0", "--cache-dir"]).arg(cache);
-        let mut child = command.args(options).arg(wasm).stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let child = command.args(options).arg(wasm).stderr(Stdio::piped()).spawn().unwrap();
+        let mut server = Self { child, addr: String::new() };
+        let stderr = BufReader::new(server.child.stderr.take().unwrap());
         let (send, said) = channel();
+        // What it says later is read, too: it must not wait for a reader.
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 let _ = send.send(line);
             }
         });
         let deadline = Instant::now() + LIMIT;
-        loop {
+        while server.addr.is_empty() {
             let rest = deadline.saturating_duration_since(Instant::now());
-            let line = said.recv_timeout(rest).expect("the server says where it listens");
+            let line = said.recv_timeout(rest).unwrap();
             if let Some((_, addr)) = line.split_once(" on http://") {
-                return Self { child, addr: addr.to_owned(), said };
+                addr.clone_into(&mut server.addr);
             }
         }
+        server
     }
 
     /// The URL of `path`.
@@ -54,11 +55,6 @@ impl Server {
     /// Its process.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
-    }
-
-    /// What it says next.
-    pub(crate) fn line(&self) -> String {
-        self.said.recv_timeout(LIMIT).unwrap()
     }
 
     /// Sends it a signal.

@@ -88,7 +88,6 @@ struct IdleWorker {
 }
 
 /// What a worker has between two requests.
-#[expect(clippy::large_enum_variant, reason = "there is one for each worker, on its stack")]
 enum Standing {
     /// A micro-VM in the state of its snapshot.
     Rewound(Rewound),
