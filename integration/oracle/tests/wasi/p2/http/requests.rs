@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Names and values.
+type Fields = Vec<(String, Vec<u8>)>;
+
 fn headers(handler: &mut Handler) -> Vec<(String, Vec<u8>)> {
     let request = handler.request.clone();
     let fields = handler.call("types/incoming-request.headers", &[&request]);
@@ -88,10 +91,7 @@ fn a_small_request_is_read_without_a_host_call() {
 }
 
 /// The trailers that a future has, or its error.
-pub(super) fn trailers(
-    handler: &mut Handler,
-    future: &Val,
-) -> Option<Result<Vec<(String, Vec<u8>)>, Val>> {
+pub(super) fn trailers(handler: &mut Handler, future: &Val) -> Option<Result<Fields, Val>> {
     let given = match handler.call("types/future-trailers.get", &[future]) {
         Val::Option(given) => *given?,
         other => panic!("{other:?}"),
