@@ -117,9 +117,9 @@ impl Standby {
 /// What the node's cache has for a start, and what saves it.
 #[derive(Debug, Default)]
 pub struct Cached {
-    /// The guest image ([`snapshots::image`]).
+    /// The guest image ([`crate::snapshots::image`]).
     pub image: Option<File>,
-    /// The snapshot of the program ([`snapshots::find`]).
+    /// The snapshot of the program ([`crate::snapshots::find`]).
     pub snapshot: Option<File>,
 }
 
