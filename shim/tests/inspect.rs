@@ -71,7 +71,7 @@ app.wasm: core module, command, WASI preview 1
   proposals  sign-extension-ops
   granted    arguments, standard streams
   on request environment variables, with --env
-  not here   network
+  not here   open sockets
 
 imports
   wasi_snapshot_preview1
@@ -125,6 +125,7 @@ fn json_has_the_same_and_more() {
         "world": "command",
         "wasi": ["preview 1"],
         "runs": true,
+        "serves": false,
         "refusal": null,
         "invokes": true,
         "invoke_refusal": null,
@@ -145,7 +146,7 @@ fn json_has_the_same_and_more() {
         "proposals": ["sign-extension-ops"],
         "granted": ["arguments", "standard streams"],
         "granted_by_options": {"--env": "environment variables"},
-        "not_granted": ["network"],
+        "not_granted": ["open sockets"],
         "memory": {
             "memories": [{"min": 65536, "max": 262_144}],
             "tables": [{"min": 3, "max": null}],
