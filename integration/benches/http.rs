@@ -51,7 +51,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
             let [ours, theirs] = rates.map(Samples::new);
             let name = format!("isolation={isolation}, {connections} connections");
             let row = Row::new(name, "requests/s", &ours?);
-            report.add(row.speed_of("wasmtime serve", &theirs?));
+            report.add(row.over("wasmtime serve", &theirs?));
         }
     }
     Ok(())
