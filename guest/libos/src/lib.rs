@@ -1,6 +1,6 @@
 //! WASI as a library OS: what a wasm program sees of the world, over the host calls of [`abi`].
 //!
-//! One set of plain objects (streams, files, directories, pollables, clocks) over capability handles;
+//! One set of plain objects (streams, files, directories, sockets, HTTP messages, pollables, clocks) over capability handles;
 //! `p2` and `p1` are views on it that only translate. What needs no host stays here: arguments,
 //! environment, clocks between samples, random numbers, file positions, directory positions, rights of
 //! WASI, pending output.

@@ -342,10 +342,9 @@ impl Shared {
     }
 
     /// Brings a micro-VM whose request has ended to where the next one may find it.
-    fn stand(&self, mut idle: Idle, exit: &Exit) -> Result<Option<Standing>, RunError> {
+    fn stand(&self, idle: Idle, exit: &Exit) -> Result<Option<Standing>, RunError> {
         let ended_well = *exit == Exit::Status(0);
         if self.isolation != Isolation::Request && ended_well {
-            idle.host().end_incoming();
             return Ok(Some(Standing::Kept(idle)));
         }
         match idle.rewind() {

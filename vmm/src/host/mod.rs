@@ -3,11 +3,11 @@
 //! Rule: [`Host::call`] is total. Whatever a guest asks has an answer or an [`Errno`]; nothing panics,
 //! nothing is followed out of a preopened directory, no call waits for another party unless it asks to
 //! ([`Request::Poll`], and a read or write with `wait`), and no more is written than the reply holds.
-//! The host keeps no state for a guest but the capability table: positions, buffers and paths are the
-//! guest's own.
+//! The host keeps no state for a guest but the capability table, with the exchanges in it, and whom its
+//! network's policy has come to allow: positions, buffers and paths are the guest's own.
 //!
-//! Everything is denied by default: a guest has its three standard streams, the clocks, and the
-//! directories that were preopened for it, and what it opens beneath them.
+//! Everything is denied by default: a guest has its three standard streams, the clocks, the directories
+//! that were preopened for it and what it opens beneath them, and a network or HTTP only if granted.
 //!
 //! Knows nothing of KVM. Works on Linux 5.8 or newer (openat2(2), utimensat(2) with `AT_EMPTY_PATH`).
 
