@@ -205,9 +205,14 @@ fn the_response_to_head_has_a_length_and_no_body() {
     assert_eq!(fetched.body(), Ok(vec![]));
 }
 
-/// A server that says a part, and no more until the test is over.
+/// A server that answers a request with a part of a response, and says no more until the test is over.
 fn stalling(text: &'static str) -> u16 {
     server(move |mut raw| {
+        // What comes before the request is no answer to it.
+        if !text.is_empty() {
+            raw.line();
+            raw.fields();
+        }
         raw.send(text);
         thread::park();
     })
