@@ -1,8 +1,8 @@
 //! The compiled program: read-only memory that the guest executes in place.
 //!
 //! It is shared by all micro-VMs of the process, and in large pages: each 4 KiB page that is touched would cost
-//! a fault. A file whose pages the page cache holds in large folios is mapped, and so shared by all processes
-//! too; any other is copied once into anonymous memory. Whoever has a file mapped must know that nobody changes
+//! a fault. What the page cache holds of a file in large folios is mapped, and so shared by all processes
+//! too; any other piece is copied once into anonymous memory. Whoever has a file mapped must know that nobody changes
 //! it ([`Program::from_file`]).
 
 use std::fs::File;
@@ -49,10 +49,7 @@ impl Program {
     pub fn from_file(file: &File) -> Result<Self, Error> {
         let bytes = file.metadata().map_err(Error::ReadProgram)?.len();
         if bytes > 0 && bytes <= PROGRAM_BYTES_MAX && bytes.is_multiple_of(layout::LARGE_PAGE) {
-            let region = SharedRegion::of_file(file, 0, bytes)?;
-            if region.is_large(0, bytes) {
-                return Ok(Self { region, bytes });
-            }
+            return Ok(Self { region: SharedRegion::of_program(file, bytes)?, bytes });
         }
         Self::copy(bytes, ReadFromStart { file, position: 0 })
     }
@@ -108,6 +105,7 @@ impl Read for ReadFromStart<'_> {
 #[cfg(test)]
 mod tests {
     use std::io::{Seek, SeekFrom, Write};
+    use std::os::fd::AsRawFd;
 
     use super::*;
 
@@ -126,6 +124,22 @@ mod tests {
         let program = Program::from_file(&file).unwrap();
         assert_eq!(file.stream_position().unwrap(), 9);
         assert!(content(&program) == bytes);
+    }
+
+    #[test]
+    fn a_program_of_whole_large_pages_has_the_bytes_of_its_file() {
+        // Written in pieces of two sizes, which the page cache may hold in folios of as many.
+        let large = usize::try_from(layout::LARGE_PAGE).unwrap();
+        let bytes: Vec<u8> = (0..251).cycle().take(3 * large).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        for small in bytes[..large].chunks(4096) {
+            file.write_all(small).unwrap();
+        }
+        file.write_all(&bytes[large..]).unwrap();
+        let program = Program::from_file(&file).unwrap();
+        assert!(content(&program) == bytes);
+        drop(program);
+        assert!(std::fs::read(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap() == bytes);
     }
 
     #[test]

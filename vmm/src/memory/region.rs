@@ -12,6 +12,7 @@
 use std::ffi::c_void;
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -273,6 +274,55 @@ impl SharedRegion {
         let _ = unsafe { mm::madvise(at.cast(), len, mm::Advice::LinuxHugepage) };
         // What lies between the end of the file's part and that of the region stays ours and zero.
         Ok(Self(Arc::new(region)))
+    }
+
+    /// The first `bytes` of `file`, whole large pages, as [`of_file`](Self::of_file) maps them; but pieces that
+    /// the page cache does not hold in large folios are copied, so that all of it is in large pages.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MapFile`], and [`Error::ReadProgram`] if a piece cannot be read.
+    pub(crate) fn of_program(file: &File, bytes: u64) -> Result<Self, Error> {
+        let mapped = Self::of_file(file, 0, bytes)?;
+        if mapped.is_large(0, bytes) {
+            return Ok(mapped);
+        }
+        let small: Vec<u64> = (0..bytes)
+            .step_by(to_usize(layout::LARGE_PAGE))
+            .filter(|offset| !mapped.is_large(*offset, layout::LARGE_PAGE))
+            .collect();
+        let mut piece = vec![0; to_usize(layout::LARGE_PAGE)];
+        for offset in small {
+            file.read_exact_at(&mut piece, offset).map_err(Error::ReadProgram)?;
+            mapped.replace(offset, &piece)?;
+        }
+        Ok(mapped)
+    }
+
+    /// Puts anonymous memory with the content `piece`, a large page, in the place of what is mapped at `offset`.
+    fn replace(&self, offset: u64, piece: &[u8]) -> Result<(), Error> {
+        let bytes = piece.len() as u64;
+        let error = |source: rustix::io::Errno| Error::MapMemory { bytes, source: source.into() };
+        let Some(at) = self.0.check(offset, piece.len()) else {
+            return Err(error(rustix::io::Errno::INVAL));
+        };
+        // Aligned as the region is, so that it can be one large page.
+        let copy = Region::new(bytes)?;
+        let from = copy.start.as_ptr();
+        // SAFETY: `copy` has room for a whole large page, is ours, and nothing else refers to it.
+        unsafe { std::ptr::copy_nonoverlapping(piece.as_ptr(), from, piece.len()) };
+        let flags = mm::MremapFlags::MAYMOVE;
+        // SAFETY: `check` proves that the pages replaced lie in the region, of which only addresses are known
+        // outside and no slot yet; the pages that move are those of `copy`, which is forgotten.
+        unsafe {
+            mm::mprotect(from.cast(), copy.bytes, mm::MprotectFlags::READ).map_err(|source| {
+                Error::ProtectMemory { bytes: copy.bytes(), source: source.into() }
+            })?;
+            mm::mremap_fixed(from.cast(), copy.bytes, copy.bytes, flags, at.cast())
+                .map_err(error)?;
+        }
+        std::mem::forget(copy);
+        Ok(())
     }
 
     /// Reads `[offset, offset + len)` in, and says whether all of it is mapped by large pages.
