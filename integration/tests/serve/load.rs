@@ -27,23 +27,34 @@ fn h2load(arguments: &[&str]) -> String {
     process::run(command.args(arguments)).unwrap().success().unwrap()
 }
 
+/// Makes `requests` over `connections`, all of which must succeed.
+fn load(url: &str, requests: &str, connections: &str) {
+    let said = h2load(&["--h1", "-n", requests, "-c", connections, "-t", "1", url]);
+    let all = format!(
+        "requests: {requests} total, {requests} started, {requests} done, \
+        {requests} succeeded, 0 failed, 0 errored, 0 timeout"
+    );
+    assert!(said.contains(&all), "{said}");
+}
+
+#[test]
+fn new_instances_do_not_use_a_micro_vm_up() {
+    require_kvm!();
+    let Some(wasm) = wstd() else { return };
+    let server = Server::start(&wasm, &["--isolation", "instance", "--max-concurrency", "1"]);
+    // Its addresses suffice for some 28 000 instances with one memory each.
+    load(&server.url("/"), "30000", "4");
+}
+
 #[test]
 fn a_hundred_thousand_requests_are_answered_in_memory_that_does_not_grow() {
     require_kvm!();
     let Some(wasm) = wstd() else { return };
     let server = Server::start(&wasm, &[]);
     let url = server.url("/");
-    let load = |requests: &str| {
-        let said = h2load(&["--h1", "-n", requests, "-c", "64", "-t", "1", &url]);
-        let all = format!(
-            "requests: {requests} total, {requests} started, {requests} done, \
-            {requests} succeeded, 0 failed, 0 errored, 0 timeout"
-        );
-        assert!(said.contains(&all), "{said}");
-    };
-    load("5000");
+    load(&url, "5000", "64");
     let before = server.status_kb("VmRSS");
-    load("95000");
+    load(&url, "95000", "64");
     let after = server.status_kb("VmRSS");
     println!("resident: {before} kB after 5 000 requests, {after} kB after 100 000");
     assert!(after < before + 16 * 1024, "{before} kB became {after} kB");
