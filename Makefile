@@ -48,6 +48,7 @@ fuzz: cxx ## try random input for FUZZ_SECONDS (300) at each fuzz target
 check: guest cxx ## check format, lints and documentation: warnings are errors
 	@echo "checking format"
 	@cargo fmt --all --check
+	@rustfmt --edition 2024 --config-path . --check shim/holder/main.rs
 	@$(GUEST_CARGO) fmt --all --check
 	@$(ORACLE_CARGO) fmt --check
 	@$(FUZZ_CARGO) fmt --check

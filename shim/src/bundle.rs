@@ -9,6 +9,7 @@
 
 mod memory;
 mod network;
+mod pod;
 mod serving;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::net::NetworkGrant;
 use crate::workload::{EnvEntry, Preopen, Text, Workload, WorkloadError};
 
 pub use memory::VMM_BYTES;
+pub use pod::Pod;
 
 /// The annotation that names the pod a container belongs to.
 pub const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
@@ -100,12 +102,12 @@ pub enum BundleError {
         /// The smallest limit.
         needed: u64,
     },
-    /// The container is the pause container of a pod.
+    /// The pod wants a user namespace.
     #[error(
-        "this is the sandbox (pause) container of a pod, and pods are not supported: \
-         run single containers with ctr"
+        "a user namespace is not supported: run the pod without `hostUsers: false`; its containers run in \
+         micro-VMs, whose processes have no rights of root"
     )]
-    SandboxContainer,
+    UserNamespace,
     /// An annotation of this runtime has a value that cannot be read.
     #[error("annotation {name}: {value:?} is not {expected}")]
     Annotation {
@@ -168,6 +170,32 @@ pub struct Namespaces {
     pub ipc: Option<Namespace>,
     /// Host name.
     pub uts: Option<Namespace>,
+    /// Process ids.
+    pub pid: Option<Namespace>,
+}
+
+/// What containerd wants a task to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Role {
+    /// The holder of a pod's namespaces.
+    Pod(Box<Pod>),
+    /// A container.
+    Container(Box<Bundle>),
+}
+
+impl Role {
+    /// Reads the bundle in `dir` of container `id` in containerd's `namespace`.
+    ///
+    /// # Errors
+    ///
+    /// See [`BundleError`].
+    pub fn read(dir: &Path, namespace: &str, id: &str) -> Result<Self, BundleError> {
+        let spec = read_spec(&dir.join("config.json"))?;
+        Ok(match is_sandbox(&spec) {
+            true => Self::Pod(Box::new(Pod::of(&spec, namespace, id)?)),
+            false => Self::Container(Box::new(Bundle::of(&spec, dir, namespace, id)?)),
+        })
+    }
 }
 
 /// What a task needs to know of its bundle.
@@ -244,13 +272,12 @@ impl Bundle {
     ///
     /// See [`BundleError`].
     pub fn read(dir: &Path, namespace: &str, id: &str) -> Result<Self, BundleError> {
-        let path = dir.join("config.json");
-        let spec = read_spec(&path)?;
-        let missing = |part| BundleError::Missing { path: path.clone(), part };
+        Self::of(&read_spec(&dir.join("config.json"))?, dir, namespace, id)
+    }
+
+    fn of(spec: &Spec, dir: &Path, namespace: &str, id: &str) -> Result<Self, BundleError> {
+        let missing = |part| BundleError::Missing { path: dir.join("config.json"), part };
         let annotation = |name| spec.annotations().as_ref().and_then(|all| all.get(name));
-        if annotation(CONTAINER_TYPE).is_some_and(|kind| kind == "sandbox") {
-            return Err(BundleError::SandboxContainer);
-        }
         let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
         let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
         if process.terminal() == Some(true) {
@@ -278,9 +305,9 @@ impl Bundle {
             cwd: process.cwd().clone(),
             binds: binds(spec.mounts().as_deref().unwrap_or_default())?,
             memory_limit: limit,
-            cgroup_path: cgroup_path(&spec, namespace, id)?,
+            cgroup_path: cgroup_path(spec, namespace, id)?,
             resources,
-            namespaces: namespaces(&spec),
+            namespaces: namespaces(spec),
             oom_score_adj: process.oom_score_adj(),
             image_name: annotation(IMAGE_NAME).cloned(),
             annotations: spec.annotations().clone().unwrap_or_default(),
@@ -341,6 +368,12 @@ impl Bundle {
     }
 }
 
+/// Whether this is the pause container of a pod.
+fn is_sandbox(spec: &Spec) -> bool {
+    let annotations = spec.annotations().as_ref();
+    annotations.and_then(|all| all.get(CONTAINER_TYPE)).is_some_and(|kind| kind == "sandbox")
+}
+
 fn read_spec(path: &Path) -> Result<Spec, BundleError> {
     let read = |source| BundleError::Read { path: path.to_owned(), source };
     let bytes = fs::metadata(path).map_err(read)?.len();
@@ -395,10 +428,10 @@ fn namespaces(spec: &Spec) -> Namespaces {
             LinuxNamespaceType::Network => namespaces.network = Some(place),
             LinuxNamespaceType::Ipc => namespaces.ipc = Some(place),
             LinuxNamespaceType::Uts => namespaces.uts = Some(place),
-            // Mount: the VMM always has its own. The others isolate processes from one another, and
-            // there is one.
+            LinuxNamespaceType::Pid => namespaces.pid = Some(place),
+            // Mount: everything of ours always has its own. The others isolate processes from one another,
+            // and there is one.
             LinuxNamespaceType::Mount
-            | LinuxNamespaceType::Pid
             | LinuxNamespaceType::User
             | LinuxNamespaceType::Cgroup
             | LinuxNamespaceType::Time => {}

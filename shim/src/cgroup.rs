@@ -285,6 +285,34 @@ impl Cgroup {
         self.nodes.iter().map(|node| node.dir.join(name)).collect()
     }
 
+    /// Has the children of this thread begin in it, where a thread can move alone; else
+    /// [`take`](Self::take) moves them. For a thread that ends with what it does here.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn enter_by_thread(&self) -> Result<(), CgroupError> {
+        match self.version {
+            Version::V1 => join(&self.join_files()),
+            Version::V2 => Ok(()),
+        }
+    }
+
+    /// Moves a child of a thread that has called [`enter_by_thread`](Self::enter_by_thread), where that did not.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn take(&self, pid: u32) -> Result<(), CgroupError> {
+        match self.version {
+            Version::V1 => Ok(()),
+            Version::V2 => self.join_files().iter().try_for_each(|file| {
+                fs::write(file, pid.to_string())
+                    .map_err(|source| CgroupError::Join { file: file.clone(), source })
+            }),
+        }
+    }
+
     /// The processes inside.
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {

@@ -80,6 +80,12 @@ impl OwnedCgroup {
         Self(cgroup)
     }
 
+    /// The control group.
+    #[must_use]
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.0
+    }
+
     /// The files by which a process joins it.
     #[must_use]
     pub fn join_files(&self) -> Vec<PathBuf> {

@@ -18,6 +18,7 @@ use crate::cgroup::CgroupError;
 use crate::compile::CompileError;
 use crate::container::ContainerError;
 use crate::containerd::ContainerdError;
+use crate::holder::HolderError;
 use crate::launch::LaunchError;
 use crate::rootfs::RootfsError;
 use crate::state::Refusal;
@@ -76,6 +77,9 @@ pub enum Error {
     /// What the shim notes of a task.
     #[error("encode the note of what the task has")]
     Encode(#[source] serde_json::Error),
+    /// The holder of a pod's namespaces.
+    #[error(transparent)]
+    Holder(#[from] HolderError),
     /// The VMM process.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -146,6 +150,15 @@ fn code(error: &Error) -> Code {
         },
         Error::Compile { .. } => Code::INVALID_ARGUMENT,
         Error::Cgroup(error) => cgroup_code(error),
+        Error::Holder(error) => match error {
+            HolderError::HostName { .. }
+            | HolderError::NotOfPod(_)
+            | HolderError::Parameter { .. } => Code::INVALID_ARGUMENT,
+            HolderError::Cgroup(error) => cgroup_code(error),
+            HolderError::Enter { .. } | HolderError::Unshare(_) | HolderError::Spawn(_) => {
+                Code::INTERNAL
+            }
+        },
         Error::Launch(error) => match error {
             LaunchError::NotReady(_) => Code::FAILED_PRECONDITION,
             LaunchError::Prepare(_)
@@ -169,7 +182,7 @@ fn code(error: &Error) -> Code {
 fn bundle_code(error: &BundleError) -> Code {
     match error {
         BundleError::Read { .. } => Code::INTERNAL,
-        BundleError::SandboxContainer
+        BundleError::UserNamespace
         | BundleError::Terminal
         | BundleError::TooLarge { .. }
         | BundleError::Json { .. }
@@ -221,7 +234,7 @@ mod tests {
         let path = PathBuf::new();
         let codes = [
             code_of(BundleError::Terminal),
-            code_of(BundleError::SandboxContainer),
+            code_of(BundleError::UserNamespace),
             code_of(StdioError::NotFifo { stream: "stdout", path }),
             code_of(Error::Checkpoint),
         ];

@@ -115,7 +115,7 @@ pub struct Vmm {
 
 /// Starts the program of a VMM process. If it is dropped instead, the process ends.
 #[derive(Debug)]
-pub struct Starter(tokio::net::UnixStream);
+pub struct Starter(Option<tokio::net::UnixStream>);
 
 impl Program {
     /// The VMM: this binary with its hidden subcommand.
@@ -201,7 +201,7 @@ impl Idle {
         let outcome = match exchanged {
             Ok(Ok(Some(Report::Ready(cost)))) => {
                 let Self { pid, pidfd, child, socket } = self;
-                return Ok(Vmm { pid, pidfd, start: Starter(socket), child, cost });
+                return Ok(Vmm { pid, pidfd, start: Starter(Some(socket)), child, cost });
             }
             Ok(Ok(Some(Report::Error(message)))) => LaunchError::NotReady(message),
             Ok(Ok(None)) => match self.child.wait().await {
@@ -232,16 +232,23 @@ impl Idle {
 }
 
 impl Starter {
+    /// Of a process that runs without being told.
+    #[must_use]
+    pub const fn of_running() -> Self {
+        Self(None)
+    }
+
     /// Starts the program.
     ///
     /// # Errors
     ///
     /// The process has ended.
     pub fn start(self) -> io::Result<()> {
+        let Some(socket) = self.0 else { return Ok(()) };
         let mut line = serde_json::to_vec(&Order::Start)?;
         line.push(b'\n');
         // The process has read everything before it was ready: there is room for a line.
-        match self.0.try_write(&line)? {
+        match socket.try_write(&line)? {
             written if written == line.len() => Ok(()),
             _less => Err(io::ErrorKind::WriteZero.into()),
         }

@@ -18,6 +18,7 @@ pub mod digest;
 pub mod error;
 pub mod events;
 mod guest_image;
+pub mod holder;
 pub mod http;
 pub mod image;
 mod inherited;

@@ -6,6 +6,7 @@
 //! has one thread: what happens between two awaits happens at once.
 
 mod place;
+mod pod;
 mod steps;
 
 use std::collections::HashMap;
@@ -21,7 +22,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::aot::{AotCache, CompiledProgram, Wasm};
 use crate::artifact;
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, Role};
 use crate::compile::{CompileError, Entry as ProgramEntry};
 use crate::container::{Container, Held};
 use crate::containerd::{Containerd, content_dir};
@@ -210,10 +211,16 @@ impl Sandbox {
     async fn prepare_and_launch(&self, request: &CreateTask) -> Result<(Container, Child), Error> {
         let mut steps = Steps::begin();
         let namespace = &self.environment.namespace;
-        let (bundle, (task_stdio, held_stdio)) = timed(&mut steps.bundle, || {
-            let bundle = Bundle::read(&request.bundle, namespace, &request.id)?;
-            Ok::<_, Error>((bundle, stdio::open(&request.stdio)?))
+        let (role, (task_stdio, held_stdio)) = timed(&mut steps.bundle, || {
+            let role = Role::read(&request.bundle, namespace, &request.id)?;
+            Ok::<_, Error>((role, stdio::open(&request.stdio)?))
         })?;
+        let bundle = match role {
+            Role::Container(bundle) => bundle,
+            Role::Pod(pod) => {
+                return pod::hold(request, *pod, namespace, held_stdio, steps).await;
+            }
+        };
         let mut idle = timed(&mut steps.spawn, || self.idle())?;
         let (mounted, is_mounted) = watch::channel(false);
         let (placed, found) = tokio::join!(

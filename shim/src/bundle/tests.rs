@@ -153,7 +153,6 @@ fn the_workload_opens_the_root_and_each_bound_directory() {
 
 #[test]
 fn what_cannot_be_run_is_refused_with_its_reason() {
-    let sandbox = json!({"io.kubernetes.cri.container-type": "sandbox"});
     let climbing = json!([{"destination": "/a/../b", "source": "/s", "options": ["bind"]}]);
     let cases = [
         (with("/process/args", json!([])), "no process.args"),
@@ -165,12 +164,62 @@ fn what_cannot_be_run_is_refused_with_its_reason() {
         (with("/mounts", climbing), "mount destination"),
         (with("/linux/cgroupsPath", json!("/../x")), "contains \"..\""),
         (with("/linux/resources", json!({"memory": {"limit": 1}})), "memory limit of 1 bytes"),
-        (with("/annotations", sandbox), "sandbox (pause) container"),
     ];
     for (config, reason) in cases {
         let error = crate::error::line(&read(&config).unwrap_err());
         assert!(error.contains(reason), "{error:?} lacks {reason:?}");
     }
+}
+
+fn role(config: &Value) -> Result<Role, BundleError> {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    Role::read(dir.path(), "default", "c1")
+}
+
+/// The bundle of a pause container with `linux`.
+fn pause(linux: Value) -> Value {
+    let mut config = with("/linux", linux);
+    config["annotations"] = json!({"io.kubernetes.cri.container-type": "sandbox"});
+    config["hostname"] = json!("pod-a");
+    config
+}
+
+#[test]
+fn a_pause_container_is_a_pod() {
+    let linux = json!({
+        "cgroupsPath": "/kubepods/x/y",
+        "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
+        "namespaces": [{"type": "pid"}, {"type": "uts"}, {"type": "network", "path": "/n"}]
+    });
+    let Role::Pod(pod) = role(&pause(linux)).unwrap() else { panic!("no pod") };
+    let namespaces = Namespaces {
+        network: Some(Namespace::Join("/n".into())),
+        uts: Some(Namespace::New),
+        pid: Some(Namespace::New),
+        ipc: None,
+    };
+    let expected = Pod {
+        namespaces,
+        host_name: Some("pod-a".to_owned()),
+        parameters: [("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned())].into(),
+        cgroup_path: "kubepods/x/y".into(),
+        resources: None,
+        oom_score_adj: Some(100),
+    };
+    assert_eq!(*pod, expected);
+}
+
+#[test]
+fn a_pod_in_the_node_s_namespaces_does_not_name_the_node() {
+    let Role::Pod(pod) = role(&pause(json!({"namespaces": []}))).unwrap() else { panic!("no pod") };
+    assert_eq!(pod.host_name, None);
+}
+
+#[test]
+fn a_pod_with_a_user_namespace_is_refused() {
+    let refused = role(&pause(json!({"namespaces": [{"type": "user"}]}))).unwrap_err();
+    assert!(matches!(refused, BundleError::UserNamespace), "{refused}");
 }
 
 #[test]

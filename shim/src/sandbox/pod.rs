@@ -1,0 +1,51 @@
+//! The first task of a pod: the holder of its namespaces.
+//!
+//! Rule: it is a task like any other, with a control group that containerd names, but has no root file system,
+//! whatever its image, and runs from its creation on.
+
+use tokio::process::Child;
+use tokio::runtime::Handle;
+
+use super::{CreateTask, Steps};
+use crate::bundle::Pod;
+use crate::cgroup::Hierarchies;
+use crate::container::{Container, Held, OwnedCgroup};
+use crate::error::Error;
+use crate::holder::{self, Holder};
+use crate::launch::{Cost, Starter, Vmm, adjust_oom_score};
+use crate::leftovers::Leftovers;
+use crate::rootfs::Rootfs;
+use crate::stdio::HeldStdio;
+
+/// Makes the task.
+///
+/// # Errors
+///
+/// Something cannot be made; then nothing of it is left.
+pub(super) async fn hold(
+    request: &CreateTask,
+    pod: Pod,
+    namespace: &str,
+    stdio: HeldStdio,
+    mut steps: Steps,
+) -> Result<(Container, Child), Error> {
+    let (runtime, namespace, dir) =
+        (Handle::current(), namespace.to_owned(), request.bundle.clone());
+    let rootfs = Rootfs::mount(request.bundle.join("rootfs"), &[])?;
+    let made = tokio::task::spawn_blocking(move || {
+        let cgroup = Hierarchies::of_this_host()?.cgroup(&pod.cgroup_path, &namespace);
+        cgroup.create(pod.resources.as_ref())?;
+        let cgroup = OwnedCgroup::new(cgroup);
+        Leftovers::of(&pod.cgroup_path).write(&dir)?;
+        let holder = holder::start(&pod, cgroup.cgroup(), &runtime)?;
+        adjust_oom_score(holder.pid, pod.oom_score_adj);
+        Ok::<_, Error>((cgroup, holder))
+    });
+    let (cgroup, holder) = made.await.unwrap_or(Err(Error::CutOff(request.id.clone())))?;
+    let Holder { pid, pidfd, child } = holder;
+    let process = Vmm { pid, pidfd, start: Starter::of_running(), child, cost: Cost::default() };
+    let held = Held { stdio, cgroup, rootfs };
+    steps.end();
+    let (id, dir, stdio) = (request.id.clone(), request.bundle.clone(), request.stdio.clone());
+    Ok(Container::new(id, dir, stdio, process, held, steps))
+}
