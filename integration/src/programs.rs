@@ -7,6 +7,7 @@
 //! is for the compiler. Results lie in cargo's target directory under a name with the digest of source
 //! and toolchain; what is there is not built again, and one program of a language is built at a time.
 
+mod handler;
 mod interpreted;
 mod native;
 
@@ -146,17 +147,18 @@ pub fn program(name: &str) -> Result<PathBuf> {
     build_for(&source, build)
 }
 
-/// The component of `handlers/NAME.js` or `handlers/NAME.py`, which handles HTTP requests.
+/// The component of `handlers/NAME.c`, `.js` or `.py`, which handles HTTP requests.
 ///
 /// # Errors
 ///
 /// There is no such program, or it cannot be built.
 pub fn handler(name: &str) -> Result<PathBuf> {
-    let source = directory().join("handlers").join(name).with_extension("py");
-    match source.exists() {
-        true => build_for(&source, Build::PythonP2),
-        false => build_for(&source.with_extension("js"), Build::JavaScriptP2),
-    }
+    let source = directory().join("handlers").join(name);
+    let all = [Build::CP2, Build::JavaScriptP2, Build::PythonP2];
+    let found = all.map(|build| (source.with_extension(build.extension()), build));
+    let found = found.into_iter().find(|(source, _)| source.exists());
+    let (source, build) = found.with_context(|| format!("no handler '{name}'"))?;
+    build_for(&source, build)
 }
 
 /// Builds the C file `source` as a component for WASI 0.2.

@@ -63,7 +63,7 @@ pub(super) fn go(tree: &Tree, source: &Path, work: &Path) -> Result<Vec<u8>> {
 /// Builds a JavaScript source.
 pub(super) fn javascript(tree: &Tree, text: &[u8], work: &Path) -> Result<Vec<u8>> {
     let wit = work.join("wit");
-    write_world(tree, &String::from_utf8_lossy(text), &wit)?;
+    write_world(&String::from_utf8_lossy(text), &wit)?;
     fs::write(work.join("program.js"), text).context("copy the source")?;
     let compiler = "node_modules/@bytecodealliance/componentize-js/src/componentize.js";
     let mut node = tree.script("node")?;
@@ -75,7 +75,7 @@ pub(super) fn javascript(tree: &Tree, text: &[u8], work: &Path) -> Result<Vec<u8
 }
 
 /// Writes the world `program` of a JavaScript source and what it refers to.
-fn write_world(tree: &Tree, source: &str, wit: &Path) -> Result<()> {
+fn write_world(source: &str, wit: &Path) -> Result<()> {
     let quoted = source.split(['\'', '"', '`']);
     let interfaces: BTreeSet<_> = quoted.filter(|it| it.starts_with("wasi:")).collect();
     let version = |interface: &str| interface.split_once('@').map(|(_, it)| it.to_owned());
@@ -87,18 +87,18 @@ fn write_world(tree: &Tree, source: &str, wit: &Path) -> Result<()> {
     let imports: String = interfaces.iter().map(|it| format!("  import {it};\n")).collect();
     let world =
         format!("package test:program;\nworld program {{\n{imports}  export {export}@{run};\n}}\n");
-    let texts = tree.file(&[JCO_TEXTS])?.join(JCO_WIT);
     let mut versions = versions.clone();
     versions.insert(run.to_owned());
     for version in versions {
-        write_texts(&texts, wit, &version)?;
+        write_texts(wit, &version)?;
     }
     fs::write(wit.join("world.wit"), world).context("write the world")
 }
 
-/// Writes the texts of the interfaces with a version of theirs.
-fn write_texts(texts: &Path, wit: &Path, version: &str) -> Result<()> {
-    for entry in fs::read_dir(texts).with_context(|| format!("list {}", texts.display()))? {
+/// Writes the texts of the interfaces, with a version of theirs, to where `wit` refers to them.
+pub(super) fn write_texts(wit: &Path, version: &str) -> Result<()> {
+    let texts = tools::tree("wasm-js")?.file(&[JCO_TEXTS])?.join(JCO_WIT);
+    for entry in fs::read_dir(&texts).with_context(|| format!("list {}", texts.display()))? {
         let package = entry.context("list the interfaces")?.path();
         let from = package.join("package.wit");
         let text = fs::read_to_string(&from).with_context(|| format!("read {}", from.display()))?;
@@ -119,8 +119,7 @@ pub(super) fn python(tree: &Tree, source: &Path, text: &[u8], work: &Path) -> Re
     fs::create_dir(&wit).with_context(|| format!("create {}", wit.display()))?;
     let world = match String::from_utf8_lossy(text).contains(HANDLES) {
         true => {
-            let texts = tools::tree("wasm-js")?.file(&[JCO_TEXTS])?.join(JCO_WIT);
-            write_texts(&texts, &wit, JCO_WIT)?;
+            write_texts(&wit, JCO_WIT)?;
             format!(
                 "package test:program;\n\
                  world program {{ export wasi:http/incoming-handler@{JCO_WIT}; }}\n"

@@ -13,7 +13,7 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
 };
 
-use super::Build;
+use super::{Build, handler};
 use crate::leaks::NOT_WATCHED;
 use crate::process;
 use crate::tools::Tree;
@@ -44,25 +44,37 @@ pub(super) fn build(
         linkers.prepare(&mut rustc)?;
         process::run(&mut rustc)?.success()?;
     } else {
-        let object = work.join("program.o");
+        let is_handler = fs::read_to_string(source)
+            .with_context(|| format!("read {}", source.display()))?
+            .contains(handler::HANDLES);
         // What begins so is for the linker.
         let (link, compile): (Vec<_>, Vec<_>) =
             flags.iter().partition(|flag| flag.starts_with("-l"));
-        let mut clang = tree.script("clang")?;
-        clang
-            .args(["-O2", "-Wall", "-Wextra", "-Werror", "-c"])
-            .arg(format!("--target=wasm32-{world}"))
-            .args(compile)
-            .arg("-o")
-            .args([&object, source]);
-        process::run(&mut clang)?.success()?;
+        let compile = |source: &Path, object: &Path, warnings: &[&str]| {
+            let mut clang = tree.script("clang")?;
+            clang.args(["-O2", "-c"]).args(warnings).arg(format!("--target=wasm32-{world}"));
+            clang.arg("-I").arg(work).args(&compile).arg("-o").args([object, source]);
+            process::run(&mut clang)?.success()
+        };
+        let mut objects = vec![work.join("program.o")];
+        let (start, entry) = match is_handler {
+            true => {
+                handler::write_bindings(work)?;
+                objects.extend([work.join("bindings.o"), work.join(handler::TYPE)]);
+                compile(&work.join("program.c"), &objects[1], &[])?;
+                ("crt1-reactor.o", &["--entry", "_initialize"][..])
+            }
+            false => ("crt1-command.o", &[][..]),
+        };
+        compile(source, &objects[0], &["-Wall", "-Wextra", "-Werror"])?;
         let library = tree.file(&[&format!("usr/lib/wasm32-{world}")])?;
         let mut linker = Command::new(linkers.linker(world));
         linker
             .args(["-m", "wasm32", "-L"])
             .arg(&library)
-            .arg(library.join("crt1-command.o"))
-            .arg(&object)
+            .arg(library.join(start))
+            .args(entry)
+            .args(&objects)
             .args(link)
             .arg("-lc")
             .arg(compiler_runtime(tree)?)

@@ -1,11 +1,13 @@
 //! Handlers in other languages than JavaScript, each by the bindings of its toolchain.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 
 use integration::scratch::Scratch;
 use integration::{programs, require_kvm, skipped, workspace};
 
-use crate::server::{Server, curl};
+use crate::server::{LIMIT, Server, curl};
 
 #[test]
 fn a_handler_in_python_reads_a_body_as_it_comes() {
@@ -23,6 +25,45 @@ fn a_handler_in_python_reads_a_body_as_it_comes() {
         let asked = answer(&["-H", framing, "--data-binary", &data, &server.url("/sum")]);
         assert_eq!(asked, format!("/sum {total} 202"), "{framing}");
     }
+}
+
+#[test]
+fn a_handler_in_c_streams_both_ways() {
+    require_kvm!();
+    let server = Server::start(&programs::handler("bare").unwrap(), &[]);
+    for _ in 0..3 {
+        let mut client = TcpStream::connect(&server.addr).unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        let fields = "host: here\r\nte: trailers\r\ntransfer-encoding: chunked";
+        write!(client, "POST /upper HTTP/1.1\r\n{fields}\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        for (sent, awaited) in [
+            ("6\r\nfirst,\r\n", "\r\n6\r\nFIRST,\r\n"),
+            // What came is answered before there is more.
+            ("7\r\nsecond.\r\n", "\r\n7\r\nSECOND.\r\n"),
+            ("0\r\n\r\n", "\r\n0\r\nx-bytes: 13\r\n\r\n"),
+        ] {
+            client.write_all(sent.as_bytes()).unwrap();
+            let mut piece = [0; 1024];
+            while !answer.ends_with(awaited.as_bytes()) {
+                let len = client.read(&mut piece).unwrap();
+                assert_ne!(len, 0, "{}", String::from_utf8_lossy(&answer));
+                answer.extend_from_slice(&piece[..len]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_handler_in_c_passes_on_megabytes() {
+    require_kvm!();
+    let server = Server::start(&programs::handler("bare").unwrap(), &[]);
+    let dir = Scratch::new().unwrap();
+    let (sent, got) = (dir.join("sent"), dir.join("got"));
+    std::fs::write(&sent, "some text\n".repeat(800_000)).unwrap();
+    let data = format!("@{}", sent.display());
+    curl(&["--data-binary", &data, "-o", got.to_str().unwrap(), &server.url("/upper")]);
+    assert!(std::fs::read(&got).unwrap() == "SOME TEXT\n".repeat(800_000).as_bytes());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use integration::{process, tools};
@@ -17,34 +17,51 @@ pub(crate) struct Server {
     child: Child,
     /// `127.0.0.1:PORT`.
     pub(crate) addr: String,
+    /// Lines of its standard error.
+    said: Receiver<String>,
 }
 
 impl Server {
     /// Serves `wasm` until it is dropped.
     pub(crate) fn start(wasm: &Path, options: &[&str]) -> Self {
+        Self::start_in(wasm, options, &[])
+    }
+
+    /// As [`start`](Self::start), with variables in its environment.
+    pub(crate) fn start_in(wasm: &Path, options: &[&str], variables: &[(&str, &Path)]) -> Self {
         // One for all: compiling a handler in JavaScript takes long.
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("serve");
         let mut command = Command::new(integration::binaries().join("hyperlight"));
         command.args(["serve", "--addr", "127.0.0.1:0", "--cache-dir"]).arg(cache);
-        let child = command.args(options).arg(wasm).stderr(Stdio::piped()).spawn().unwrap();
-        let mut server = Self { child, addr: String::new() };
-        let stderr = BufReader::new(server.child.stderr.take().unwrap());
+        command.envs(variables.iter().copied());
+        let mut child = command.args(options).arg(wasm).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
         let (send, said) = channel();
+        let mut server = Self { child, addr: String::new(), said };
         // What it says later is read, too: it must not wait for a reader.
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 let _ = send.send(line);
             }
         });
+        let line = server.says(" on http://");
+        let (_, addr) = line.split_once(" on http://").unwrap();
+        addr.clone_into(&mut server.addr);
+        server
+    }
+
+    /// Waits until it says a line with `text` in it on standard error, after what it was waited for before.
+    pub(crate) fn says(&self, text: &str) -> String {
         let deadline = Instant::now() + LIMIT;
-        while server.addr.is_empty() {
+        let mut others = Vec::new();
+        loop {
             let rest = deadline.saturating_duration_since(Instant::now());
-            let line = said.recv_timeout(rest).unwrap();
-            if let Some((_, addr)) = line.split_once(" on http://") {
-                addr.clone_into(&mut server.addr);
+            match self.said.recv_timeout(rest) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => others.push(line),
+                Err(error) => panic!("no {text:?}, {error}: {others:#?}"),
             }
         }
-        server
     }
 
     /// The URL of `path`.
