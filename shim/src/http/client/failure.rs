@@ -57,6 +57,10 @@ pub(super) fn of_connect(error: &io::Error) -> Failure {
 
 /// Why there is no TLS.
 pub(super) fn of_handshake(error: &io::Error) -> Failure {
+    if error.kind() == ErrorKind::UnexpectedEof {
+        // Nothing of HTTP has come yet.
+        return ErrorCode::ConnectionTerminated.into();
+    }
     of_chain(error).unwrap_or_else(|| ErrorCode::TlsProtocolError.into())
 }
 

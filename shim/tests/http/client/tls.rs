@@ -1,6 +1,7 @@
 //! The client with TLS.
 
 use std::fs;
+use std::io::BufRead as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -130,4 +131,13 @@ fn a_server_without_tls_is_a_breach_of_the_protocol() {
         raw.send("HTTP/1.1 400 Bad Request\r\n\r\n");
     });
     assert_eq!(get(None, &format!("a.test:{server}")).error(), ErrorCode::TlsProtocolError);
+}
+
+#[test]
+fn a_server_that_hangs_up_in_the_handshake_ends_the_connection() {
+    let server = super::server(|mut raw| {
+        raw.stream.fill_buf().expect("a hello");
+    });
+    let mut fetched = get(None, &format!("a.test:{server}"));
+    assert_eq!(fetched.error(), ErrorCode::ConnectionTerminated);
 }
