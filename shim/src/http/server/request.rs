@@ -82,7 +82,9 @@ fn rejected(rejection: &Rejection, version: Version) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::Text(rejection.reason));
     *response.status_mut() = rejection.status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    if !rejection.reason.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
     if rejection.status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, RETRY_SECONDS.into());
     }
@@ -228,8 +230,9 @@ fn unanswered(why: &Unanswered) -> Rejection {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "there is no micro-VM for the request, try again\n",
             ),
+            // Whoever runs the program is told why.
             Unanswered::Closed | Unanswered::Failed(_) => {
-                Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "the program gave no response\n")
+                Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "")
             }
         };
     };
