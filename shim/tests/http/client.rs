@@ -1,10 +1,11 @@
 //! The client.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Duration;
 
 use abi::Errno;
 use abi::http::ErrorCode;
@@ -138,6 +139,54 @@ fn a_connection_is_used_for_the_next_request() {
 fn the_next_address_is_tried_where_nobody_listens_at_the_first() {
     let port = saying("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let mut fetched = Fetched::get(&client(), "http", &format!("two.test:{port}"), [None; 3]);
+    assert_eq!(fetched.head().expect("a response").0, 200);
+}
+
+/// Somebody at `addr` who takes no connection and refuses none, for as long as this is kept.
+fn hesitating(addr: SocketAddr) -> (tokio::net::TcpListener, Vec<TcpStream>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let _entered = runtime.enter();
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(addr).expect("bind");
+    let listener = socket.listen(1).expect("listen");
+    let connect = || TcpStream::connect_timeout(&addr, Duration::from_secs(1));
+    (listener, std::iter::from_fn(|| connect().ok()).collect())
+}
+
+#[test]
+fn the_next_address_is_tried_while_nobody_takes_a_connection_at_the_first() {
+    let port = saying("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let _hesitating = hesitating(([127, 0, 0, 2], port).into());
+    let mut fetched = Fetched::get(&client(), "http", &format!("two.test:{port}"), [None; 3]);
+    assert_eq!(fetched.head().expect("a response").0, 200);
+}
+
+#[test]
+fn an_address_that_was_tried_first_may_be_taken_last() {
+    let port = {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        listener.local_addr().expect("an address").port()
+    };
+    let (hesitating, waiting) = hesitating(([127, 0, 0, 2], port).into());
+    // The second address refuses; the first is answered by then, or will be.
+    let mut fetched = Fetched::get(&client(), "http", &format!("two.test:{port}"), [None; 3]);
+    let hesitating = hesitating.into_std().expect("a listener");
+    hesitating.set_nonblocking(false).expect("set blocking");
+    drop(waiting);
+    thread::spawn(move || {
+        for stream in hesitating.incoming() {
+            let mut raw = raw(stream.expect("a connection"));
+            thread::spawn(move || {
+                // Those that only waited are gone.
+                if raw.stream.fill_buf().is_ok_and(|said| !said.is_empty()) {
+                    raw.line();
+                    raw.fields();
+                    raw.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+                }
+            });
+        }
+    });
     assert_eq!(fetched.head().expect("a response").0, 200);
 }
 

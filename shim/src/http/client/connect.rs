@@ -20,7 +20,8 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use vmm::host::http::Failure;
@@ -28,6 +29,12 @@ use vmm::host::http::Failure;
 use super::Addresses;
 use super::failure::{ConnectError, of_connect, of_handshake};
 use super::tls;
+
+/// How long an address is tried before the next one is tried beside it: what RFC 8305, 8 recommends.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// Most addresses of a name that are tried. Each may have a descriptor at the same time.
+const ADDRESSES_MAX: usize = 8;
 
 /// Makes connections.
 #[derive(Clone)]
@@ -117,8 +124,7 @@ impl tower_service::Service<Uri> for Connector {
                 }
             };
             note(Phase::Connecting);
-            let deadline = Instant::now() + connect;
-            let connected = timeout_at(deadline, shared.connect(&uri, deadline)).await;
+            let connected = timeout(connect, shared.connect(&uri)).await;
             note(Phase::Waiting(Instant::now()));
             match connected {
                 Ok(transport) => transport.map(TokioIo::new).map_err(ConnectError),
@@ -129,13 +135,13 @@ impl tower_service::Service<Uri> for Connector {
 }
 
 impl Shared {
-    async fn connect(&self, uri: &Uri, deadline: Instant) -> Result<Transport, Failure> {
+    async fn connect(&self, uri: &Uri) -> Result<Transport, Failure> {
         let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
         let host = uri.host().ok_or(ErrorCode::HttpRequestUriInvalid)?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let addresses = (self.addresses)(host.to_owned(), port).await?;
-        let stream = first(&addresses, deadline).await?;
+        let stream = first(&addresses).await?;
         // Latency is all that is lost without it.
         let _ = stream.set_nodelay(true);
         if !is_tls {
@@ -156,20 +162,36 @@ impl Shared {
     }
 }
 
-/// A connection to the first of `addresses` where somebody takes it before `deadline`. Each has the same part
-/// of the time that is left.
-async fn first(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, Failure> {
+/// A connection to whichever of `addresses` takes it first (RFC 8305, 5): one after the other is tried,
+/// beside those that have neither succeeded nor failed after their head start. A failure is that of the last.
+async fn first(addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
+    let mut untried = in_turn(addresses).into_iter();
+    let mut attempts = JoinSet::new();
     let mut failure = Failure::from(ErrorCode::DestinationNotFound);
-    for (address, others) in addresses.iter().zip((1..=addresses.len()).rev()) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let part = left / u32::try_from(others).unwrap_or(u32::MAX);
-        failure = match timeout(part, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => of_connect(&error),
-            Err(_) => ErrorCode::ConnectionTimeout.into(),
-        };
+    loop {
+        match untried.next() {
+            Some(address) => drop(attempts.spawn(TcpStream::connect(address))),
+            None if attempts.is_empty() => return Err(failure),
+            None => {}
+        }
+        tokio::select! {
+            biased;
+            Some(ended) = attempts.join_next() => match ended.unwrap_or_else(|error| Err(error.into())) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = of_connect(&error),
+            },
+            () = sleep(HEAD_START), if untried.len() > 0 => {}
+        }
     }
-    Err(failure)
+}
+
+/// The best of `addresses`, those of the first one's family and of the other in turn (RFC 8305, 4).
+fn in_turn(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.iter().partition(|address| address.is_ipv6() == is_v6);
+    let both = (0..addresses.len()).flat_map(|at| [first.get(at), second.get(at)]);
+    both.flatten().copied().take(ADDRESSES_MAX).collect()
 }
 
 /// A connection.
