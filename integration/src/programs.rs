@@ -147,7 +147,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
     build_for(&source, build)
 }
 
-/// The component of `handlers/NAME.c`, `.js` or `.py`, which handles HTTP requests.
+/// The component of `handlers/NAME.c`, `.js`, `.py` or `.wat`, which handles HTTP requests.
 ///
 /// # Errors
 ///
@@ -156,9 +156,10 @@ pub fn handler(name: &str) -> Result<PathBuf> {
     let source = directory().join("handlers").join(name);
     let all = [Build::CP2, Build::JavaScriptP2, Build::PythonP2];
     let found = all.map(|build| (source.with_extension(build.extension()), build));
-    let found = found.into_iter().find(|(source, _)| source.exists());
-    let (source, build) = found.with_context(|| format!("no handler '{name}'"))?;
-    build_for(&source, build)
+    match found.into_iter().find(|(source, _)| source.exists()) {
+        Some((source, build)) => build_for(&source, build),
+        None => assemble(&source.with_extension("wat")),
+    }
 }
 
 /// Builds the C file `source` as a component for WASI 0.2.

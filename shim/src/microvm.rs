@@ -150,11 +150,16 @@ pub fn boot(workload: &Workload, standby: Standby, cached: Cached) -> Result<Boo
             let vm = source.start(standby, &source.params(), source.host()?)?;
             Booted { start: Start::Ready(vm), made: source.into_made() }
         }
-        Err(exit) => Booted { start: Start::Ended(exit), made: None },
+        Err(exit) => Booted::ended(exit),
     })
 }
 
 impl Booted {
+    /// A program that could not be loaded.
+    fn ended(exit: Exit) -> Self {
+        Self { start: Start::Ended(exit), made: None }
+    }
+
     /// The snapshot that was made, if none was given, or none that could be used.
     #[must_use]
     pub fn made(&self) -> Option<&Snapshot> {

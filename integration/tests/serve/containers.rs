@@ -7,7 +7,7 @@ use integration::{Node, process, programs, require_kvm};
 use crate::server::curl;
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -40,4 +40,21 @@ fn an_annotation_that_cannot_be_read_is_an_error_of_creation() {
     let outcome = process::run(&mut node.run_command(&reference, "bad", &options, &[])).unwrap();
     assert_eq!(outcome.code(), 1, "{outcome:?}");
     assert!(outcome.stderr.contains("io.hyperlight.http.isolation"), "{outcome:?}");
+}
+
+#[test]
+fn a_handler_that_cannot_be_loaded_says_why_as_a_command_does() {
+    require_kvm!();
+    let wasm = programs::handler("wrong_import").unwrap();
+    let says = |outcome: &process::Outcome| {
+        assert_eq!(outcome.code(), 126, "{outcome:?}");
+        let [line] = outcome.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{outcome:?}") };
+        let why = line.split_once(".wasm: program cannot run: ").unwrap().1;
+        assert!(line.starts_with("hyperlight: ") && why.contains("`get-random-u64`"), "{line}");
+    };
+    let mut by_hand = std::process::Command::new(integration::hyperlight().unwrap());
+    says(&process::run(by_hand.arg("serve").arg(&wasm)).unwrap());
+    let node = Node::start().unwrap();
+    let reference = node.pull_component("wrong", &wasm).unwrap();
+    says(&node.run(&reference, "wrong", &[]).unwrap());
 }

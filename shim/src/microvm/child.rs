@@ -15,7 +15,7 @@ use std::time::Instant;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::time::{ClockId, clock_gettime};
-use vmm::{Exit, Snapshot};
+use vmm::Snapshot;
 
 use super::{Booted, Cached, RunError, STATUS_ERROR, Source, Standby, boot, message};
 use crate::cgroup::{self, CgroupError};
@@ -44,8 +44,6 @@ enum ChildError {
     Cgroup(#[from] CgroupError),
     #[error(transparent)]
     Run(#[from] RunError),
-    #[error("load the component: {0:?}")]
-    NotLoaded(Exit),
     #[error("report to the shim")]
     Report(#[source] io::Error),
 }
@@ -190,7 +188,8 @@ fn stand(
             let service = Service::bind(source, *workload, serving).map_err(RunError::from)?;
             Ok(Standing::Service(Box::new(service)))
         }
-        Err(exit) => Err(ChildError::NotLoaded(exit)),
+        // Who starts it is told as of any other program.
+        Err(exit) => Ok(Standing::Program(workload, Box::new(Booted::ended(exit)))),
     }
 }
 
