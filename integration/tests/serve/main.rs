@@ -7,5 +7,6 @@ mod containers;
 mod isolation;
 mod languages;
 mod load;
+mod outgoing;
 mod requests;
 mod server;
