@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+mod broken;
 mod containers;
 mod isolation;
 mod languages;
