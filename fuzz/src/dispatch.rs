@@ -3,20 +3,24 @@
 //! * Nothing panics, and an answer is no larger than the reply.
 //! * No socket has a peer outside of this machine.
 //! * Nothing out of reach changes, and nothing of it is in an answer: no content, no name, no inode.
-//! * The process has as many descriptors more than before as the guest has handles, at most as many as
-//!   the table holds, and none when the host is gone.
+//! * The process has as many descriptors more than before as the guest has handles but for exchanges of HTTP,
+//!   at most as many as the table holds, and none when the host is gone.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
 
+use abi::http::{ErrorCode, IncomingRequest, RequestHead};
 use abi::layout::CALL_DATA_BYTES;
 use abi::{DirEntry, Errno, Family, FileKind, Handle, OpenFlags, Request, SocketAddress, Stat};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use rustix::pipe::pipe;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use vmm::host::http::{BodyReader, BodyWriter, Incoming, Outgoing, ResponseReader};
 use vmm::host::{Answer, DirAccess, Host, LookupError, LookupRequest, Network, Policy, Stdio};
 use zerocopy::FromBytes as _;
 
@@ -27,7 +31,7 @@ use crate::scratch::{SENTINEL, Scratch};
 const CALLS_MAX: usize = 64;
 
 /// Most handles of the guest: few, so that it uses them up.
-const HANDLES_MAX: usize = 10;
+const HANDLES_MAX: usize = 12;
 
 /// Descriptors that a host leaves to its process (`vmm::host`).
 const DESCRIPTORS_OF_THE_VMM: u64 = 192;
@@ -65,7 +69,7 @@ pub fn run(sequence: &Sequence) {
         scratch.refill();
         let before = descriptors();
         let (mut guest, others) = Guest::new(scratch, sequence.streams);
-        let without_handles = descriptors() - guest.open.len();
+        let without_handles = descriptors() - guest.descriptors();
         guest.open_some(scratch, reply);
         for call in sequence.calls.iter().take(CALLS_MAX) {
             let (frame, payload) = call.encode(&guest.open, &guest.directories, area);
@@ -75,7 +79,7 @@ pub fn run(sequence: &Sequence) {
             area[..payload].fill(0);
         }
         assert!(guest.open.len() <= HANDLES_MAX, "{} handles", guest.open.len());
-        assert_eq!(descriptors(), without_handles + guest.open.len(), "one for each handle");
+        assert_eq!(descriptors(), without_handles + guest.descriptors(), "one for each handle");
         drop((guest, others));
         assert_eq!(descriptors(), before, "none when the host is gone");
         scratch.check();
@@ -87,11 +91,26 @@ struct Guest {
     host: Host,
     open: Vec<Handle>,
     directories: Vec<Handle>,
+    exchanges: Vec<Handle>,
+}
+
+/// The other ends of what a guest has.
+struct Others {
+    _streams: Vec<OwnedFd>,
+    _request: (Option<BodyWriter>, Option<ResponseReader>),
+    _asked: Arc<Mutex<Asked>>,
+}
+
+/// The ends of requests that a guest has made.
+#[derive(Default)]
+struct Asked {
+    unanswered: Vec<Outgoing>,
+    answered: Vec<BodyReader>,
 }
 
 impl Guest {
-    /// A guest, and the other ends of its streams.
-    fn new(scratch: &Scratch, streams: Streams) -> (Self, Vec<OwnedFd>) {
+    /// A guest, and the other ends of its streams and exchanges.
+    fn new(scratch: &Scratch, streams: Streams) -> (Self, Others) {
         let (stdio, others) = stdio(streams);
         let mut host = Host::new(stdio).expect("make a host");
         let mut open = vec![Handle::STDIN, Handle::STDOUT, Handle::STDERR];
@@ -103,11 +122,24 @@ impl Guest {
             directories.push(dir);
         }
         host.grant_network(loopback());
-        (Self { host, open, directories }, others)
+        let asked = Arc::new(Mutex::new(Asked::default()));
+        let client = Arc::clone(&asked);
+        host.grant_http(Arc::new(move |outgoing| fetch(streams, outgoing, &client)));
+        let (incoming, request) = incoming(streams);
+        let admitted = host.admit(incoming).expect("admit");
+        let exchange = IncomingRequest::decode(&admitted).expect("a request").exchange;
+        open.push(exchange);
+        let others = Others { _streams: others, _request: request, _asked: asked };
+        (Self { host, open, directories, exchanges: vec![exchange] }, others)
     }
 
-    /// Opens a file for reading and writing, a directory, and a file that is read-only, so that the first
-    /// call of a sequence has something to be about.
+    /// How many descriptors its handles are.
+    fn descriptors(&self) -> usize {
+        self.open.len() - self.exchanges.len()
+    }
+
+    /// Opens a file for reading and writing, a directory, and a file that is read-only, and makes a request,
+    /// so that the first call of a sequence has something to be about.
     fn open_some(&mut self, scratch: &Scratch, reply: &mut [u8]) {
         let (inside, read_only) = (self.directories[0], self.directories[1]);
         let (read, write) = (OpenFlags::READ, OpenFlags::WRITE);
@@ -118,6 +150,21 @@ impl Guest {
         ] {
             self.call(scratch, Request::OpenAt { dir, flags, path }, reply);
         }
+        let (method, path_with_query): (&[u8], &[u8]) = (b"GET", b"/");
+        let (scheme, authority): (&[u8], &[u8]) = (b"http", b"a.test");
+        let head = RequestHead { method, scheme, authority, path_with_query, headers: Vec::new() };
+        let (head, wait) = (head.encode(), abi::FOREVER);
+        let (connect_ns, first_byte_ns, between_bytes_ns) = (wait, wait, wait);
+        let body = b"";
+        let fetch = Request::Fetch {
+            finished: false,
+            connect_ns,
+            first_byte_ns,
+            between_bytes_ns,
+            head: &head,
+            body,
+        };
+        self.call(scratch, fetch, reply);
     }
 
     /// Makes one call, and looks at the answer.
@@ -143,13 +190,22 @@ impl Guest {
             self.note_opened(request, answer, stat);
         }
         match request {
-            Request::Socket { .. } | Request::Accept { .. } | Request::Resolve { .. } => {
-                self.open.push(Handle(u32::try_from(answer.value).expect("a handle")));
+            Request::Socket { .. }
+            | Request::Accept { .. }
+            | Request::Resolve { .. }
+            | Request::Fetch { .. } => {
+                let handle = Handle(u32::try_from(answer.value).expect("a handle"));
+                assert!(!self.open.contains(&handle), "{handle:?} is given twice");
+                self.open.push(handle);
+                if matches!(request, Request::Fetch { .. }) {
+                    self.exchanges.push(handle);
+                }
             }
             Request::Address { peer: true, .. } => check_peer(data),
             Request::Close { handle } => {
                 self.open.retain(|open| *open != handle);
                 self.directories.retain(|open| *open != handle);
+                self.exchanges.retain(|open| *open != handle);
             }
             Request::ReadDir { .. } => check_entries(scratch, data),
             Request::Read { len, .. } => assert!(answer.value <= len.into(), "{request:?}"),
@@ -200,6 +256,48 @@ fn check_entries(scratch: &Scratch, mut data: &[u8]) {
         data = rest;
     }
     assert_eq!(data, [], "whole entries");
+}
+
+/// A request, and the ends of its server that stay open.
+fn incoming(streams: Streams) -> (Incoming, (Option<BodyWriter>, Option<ResponseReader>)) {
+    let head = http::Request::get("http://a.test/").body(()).expect("a request");
+    let (incoming, body, response) = Incoming::new(head);
+    let ends = match streams {
+        Streams::Null => {
+            body.finish(HeaderMap::new());
+            (None, Some(response))
+        }
+        Streams::Idle => (Some(body), Some(response)),
+        Streams::Gone => (None, None),
+        Streams::Full => {
+            finish(body, b"some input");
+            (None, Some(response))
+        }
+    };
+    (incoming, ends)
+}
+
+/// Answers a request of the guest's, or not.
+fn fetch(streams: Streams, outgoing: Outgoing, asked: &Mutex<Asked>) {
+    let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+    match streams {
+        Streams::Null => outgoing.response.fail(ErrorCode::ConnectionRefused.into()),
+        Streams::Idle => asked.unanswered.push(outgoing),
+        Streams::Gone => {}
+        Streams::Full => {
+            let Outgoing { body, response, .. } = outgoing;
+            finish(response.respond(Response::new(())), b"some output");
+            asked.answered.push(body);
+        }
+    }
+}
+
+/// Writes a whole body, with a trailer.
+fn finish(mut body: BodyWriter, bytes: &[u8]) {
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(body.poll_write(&mut context, bytes).is_ready(), "there is room");
+    let trailers = [(HeaderName::from_static("x-any"), HeaderValue::from_static("thing"))];
+    body.finish(trailers.into_iter().collect());
 }
 
 /// The standard streams, and the other ends that stay open.

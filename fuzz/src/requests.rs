@@ -4,6 +4,7 @@
 //! are open when the call is made, a path is put together from names that exist and ways that lead out.
 //! What no call of a guest of ours would say is done to the finished frame ([`Damage`]).
 
+use abi::http::{ErrorCode, HttpError, RequestHead, ResponseHead, encode_trailers};
 use abi::layout::CALL_DATA_BYTES;
 use abi::{
     AbortKind, Access, Advice, Direction, Family, Frame, Handle, LogLevel, NAME_BYTES_MAX, Nr,
@@ -191,7 +192,7 @@ impl<'a> Arbitrary<'a> for Kind {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         // Those of the machine itself are declined; one is enough.
         let calls = Nr::ALL.split_at(3).1;
-        let often = [Nr::OpenAt, Nr::OpenAt, Nr::Write, Nr::Read];
+        let often = [Nr::OpenAt, Nr::OpenAt, Nr::Write, Nr::Read, Nr::Respond, Nr::Head];
         let index = u.int_in_range(0..=often.len() + calls.len() - 1)?;
         Ok(Self(often.get(index).copied().unwrap_or_else(|| calls[index - often.len()])))
     }
@@ -331,7 +332,8 @@ impl Call {
                 ..PollEntry::default()
             })
             .collect();
-        let request = self.request(open, directories, &data, entries.as_bytes());
+        let message = self.message();
+        let request = self.request(open, directories, &data, entries.as_bytes(), &message);
         let mut frame = request.encode(area).expect("it fits");
         let payload = frame.data_len as usize;
         match self.damage {
@@ -366,12 +368,40 @@ impl Call {
         SocketOption::from_wire(u64::from(self.bits % 8)).expect("there are eight")
     }
 
+    /// What a call about an exchange says: a head, trailers or an error, and now and then none.
+    fn message(&self) -> Vec<u8> {
+        let path = self.path.0.as_slice();
+        let headers: Vec<(&[u8], &[u8])> = match self.bits >> 3 & 7 {
+            0 => Vec::new(),
+            1 => vec![(b"content-length", b"3")],
+            2 => vec![(path, b"value")],
+            3 => vec![(b"connection", path)],
+            _ => vec![(b"x-path", path), (b"x-second", &self.second.0)],
+        };
+        match self.nr.0 {
+            _ if self.bits & 7 == 7 => path.to_vec(),
+            Nr::Respond => ResponseHead { status: self.bits % 1024, headers }.encode(),
+            Nr::Fetch => {
+                let method = if self.bits & 64 == 64 { path } else { b"POST" };
+                let (scheme, authority, path_with_query) = (b"http", b"a.test:80", b"/");
+                RequestHead { method, scheme, authority, path_with_query, headers }.encode()
+            }
+            Nr::Finish => encode_trailers(&headers),
+            Nr::Fail => {
+                let number = Some(self.numbers[0].value());
+                HttpError { code: ErrorCode::InternalError, text: Some(path), number }.encode()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn request<'a>(
         &'a self,
         open: &[Handle],
         directories: &[Handle],
         data: &'a [u8],
         entries: &'a [u8],
+        message: &'a [u8],
     ) -> Request<'a> {
         let handle = self.handle.among(open);
         let (dir, to_dir) = (self.handle.among(directories), self.other.among(directories));
@@ -440,20 +470,20 @@ impl Call {
             Nr::SetOption => Request::SetOption { handle, option: self.option(), value: offset },
             Nr::Resolve => Request::Resolve { name: data.get(..NAME_BYTES_MAX).unwrap_or(data) },
             Nr::Respond => {
-                Request::Respond { exchange: handle, finished: follow, head: path, body: data }
+                Request::Respond { exchange: handle, finished: follow, head: message, body: data }
             }
             Nr::Fetch => Request::Fetch {
                 finished: follow,
                 connect_ns: WAIT_NS_MAX,
                 first_byte_ns: WAIT_NS_MAX,
                 between_bytes_ns: WAIT_NS_MAX,
-                head: path,
+                head: message,
                 body: data,
             },
-            Nr::Finish => Request::Finish { exchange: handle, trailers: path },
+            Nr::Finish => Request::Finish { exchange: handle, trailers: message },
             Nr::Head => Request::Head { exchange: handle },
             Nr::Trailers => Request::Trailers { exchange: handle },
-            Nr::Fail => Request::Fail { exchange: handle, error: path },
+            Nr::Fail => Request::Fail { exchange: handle, error: message },
         }
     }
 }
