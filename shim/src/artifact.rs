@@ -9,6 +9,7 @@
 //!
 //! Source: CNCF TAG Runtime, wasm OCI artifact layout; OCI image spec 1.1; runwasi's image formats.
 
+mod command;
 mod layers;
 
 use std::fs::File;
@@ -26,6 +27,7 @@ use crate::compile::WASM_BYTES_MAX;
 use crate::containerd::{Containerd, ContainerdError};
 use crate::digest::{Digest, DigestError};
 
+pub use command::{NOT_THERE, command};
 pub use layers::{
     CONFIG_WASM, Found, LayerChoice, MANIFEST_BYTES_MAX, ManifestError, WASM_LAYER, choose,
     manifests,
@@ -66,6 +68,17 @@ pub enum ArtifactError {
         image: String,
         /// Media types of its layers.
         layers: String,
+        /// The first argument.
+        argument: String,
+        /// What was found instead of a wasm file.
+        file: &'static str,
+    },
+    /// An exec names no wasm file.
+    #[error(
+        "{argument:?} is {file}: a wasm container has no shell and no programs of Linux, \
+         only the wasm files in its root file system and mounts can be run"
+    )]
+    NoCommand {
         /// The first argument.
         argument: String,
         /// What was found instead of a wasm file.
@@ -182,11 +195,16 @@ fn wasm_in_rootfs(root: &Path, path: &Path) -> Result<Result<File, &'static str>
     let file = match opened {
         Ok(file) => File::from(file),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {
-            return Ok(Err("not in the root file system"));
+            return Ok(Err(NOT_THERE));
         }
         Err(errno) => return Err(read(errno.into())),
     };
-    if !file.metadata().map_err(read)?.is_file() {
+    wasm_in(file).map_err(read)
+}
+
+/// A wasm file, or what it is instead.
+fn wasm_in(file: File) -> io::Result<Result<File, &'static str>> {
+    if !file.metadata()?.is_file() {
         return Ok(Err("not a file"));
     }
     let mut magic = [0; WASM_MAGIC.len()];
@@ -194,7 +212,7 @@ fn wasm_in_rootfs(root: &Path, path: &Path) -> Result<Result<File, &'static str>
         Ok(()) if magic == *WASM_MAGIC => Ok(Ok(file)),
         Ok(()) => Ok(Err("not a wasm binary")),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Err("not a wasm binary")),
-        Err(error) => Err(read(error)),
+        Err(error) => Err(error),
     }
 }
 

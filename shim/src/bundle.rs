@@ -7,6 +7,7 @@
 //! Source: OCI runtime specification 1.2, config.md and config-linux.md; the annotations are those
 //! of containerd's CRI plugin.
 
+mod exec;
 mod memory;
 mod network;
 mod pod;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
 use crate::net::NetworkGrant;
+use crate::stdio::WindowSize;
 use crate::workload::{EnvEntry, Preopen, Text, Workload, WorkloadError};
 
 pub use memory::VMM_BYTES;
@@ -75,6 +77,9 @@ pub enum BundleError {
         /// The part.
         part: &'static str,
     },
+    /// An exec has no arguments.
+    #[error("the process to be run has no arguments: the first one names its program")]
+    NoArguments,
     /// A string cannot be handed to a program.
     #[error("{part}")]
     Text {
@@ -131,10 +136,8 @@ pub enum BundleError {
     /// The port that the environment names is none.
     #[error("environment variable PORT={0} names no port, which are 1 to 65535")]
     Port(String),
-    /// The container wants a terminal.
-    #[error(
-        "a terminal is not supported: run without one (ctr run without -t, a Pod without tty: true)"
-    )]
+    /// The container wants a terminal that it does not get.
+    #[error("process.terminal is set, but the task was not created with a terminal")]
     Terminal,
 }
 
@@ -227,6 +230,12 @@ pub struct Bundle {
     pub oom_score_adj: Option<i32>,
     /// The image's name, where the specification tells it.
     pub image_name: Option<String>,
+    /// Whether it is one of a pod's.
+    pub in_pod: bool,
+    /// Whether its process expects a terminal.
+    pub terminal: bool,
+    /// The size of the terminal's window, where the specification tells it.
+    pub window: Option<WindowSize>,
     /// The network of the program: that of its namespace, as far as the annotations allow.
     pub network: Option<NetworkGrant>,
     /// All annotations.
@@ -280,16 +289,8 @@ impl Bundle {
         let annotation = |name| spec.annotations().as_ref().and_then(|all| all.get(name));
         let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
         let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
-        if process.terminal() == Some(true) {
-            return Err(BundleError::Terminal);
-        }
-        let args = args(process).ok_or_else(|| missing("process.args"))?;
-        let args = texts("process.args", args)?;
-        let env = process.env().clone().unwrap_or_default();
-        // The specification leaves open what an entry without a value means; it means nothing here.
-        let env =
-            env.into_iter().filter(|entry| entry.find('=').is_some_and(|at| at > 0)).collect();
-        let env = texts("process.env", env)?;
+        let args = args(process).ok_or_else(|| missing("process.args"))??;
+        let env = env(process)?;
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
         let limit = resources.as_ref().and_then(|all| all.memory().as_ref()?.limit());
         // Before the work of compiling; the program's own size counts later.
@@ -310,6 +311,9 @@ impl Bundle {
             namespaces: namespaces(spec),
             oom_score_adj: process.oom_score_adj(),
             image_name: annotation(IMAGE_NAME).cloned(),
+            in_pod: annotation(SANDBOX_ID).is_some(),
+            terminal: process.terminal() == Some(true),
+            window: exec::window(process),
             annotations: spec.annotations().clone().unwrap_or_default(),
         })
     }
@@ -385,8 +389,17 @@ fn read_spec(path: &Path) -> Result<Spec, BundleError> {
         .map_err(|source| BundleError::Json { path: path.to_owned(), source })
 }
 
-fn args(process: &Process) -> Option<Vec<String>> {
-    process.args().clone().filter(|args| !args.is_empty())
+/// The arguments, if there are any.
+fn args(process: &Process) -> Option<Result<Vec<Text>, BundleError>> {
+    let args = process.args().clone().filter(|args| !args.is_empty())?;
+    Some(texts("process.args", args))
+}
+
+fn env(process: &Process) -> Result<Vec<EnvEntry>, BundleError> {
+    let env = process.env().clone().unwrap_or_default();
+    // The specification leaves open what an entry without a value means; it means nothing here.
+    let env = env.into_iter().filter(|entry| entry.find('=').is_some_and(|at| at > 0)).collect();
+    texts("process.env", env)
 }
 
 fn texts<T>(part: &'static str, strings: Vec<String>) -> Result<Vec<T>, BundleError>

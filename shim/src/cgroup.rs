@@ -9,6 +9,7 @@
 //! Sources: Linux `Documentation/admin-guide/cgroup-v1`, `cgroup-v2.rst`; OCI runtime spec,
 //! config-linux.
 
+mod freezer;
 mod limits;
 mod path;
 mod stats;
@@ -91,6 +92,17 @@ pub enum CgroupError {
         file: String,
         /// The value.
         value: String,
+    },
+    /// Processes cannot be kept from running.
+    #[error("no cgroup freezer is available: mount the cgroup v1 controller \"freezer\", or cgroup2")]
+    NoFreezer,
+    /// The processes did not stand still.
+    #[error("the processes of cgroup {} did not stand still within {seconds} s", dir.display())]
+    NotFrozen {
+        /// The directory.
+        dir: PathBuf,
+        /// How long it was waited.
+        seconds: u64,
     },
     /// A counter could not be read.
     #[error("read {}", file.display())]
@@ -343,6 +355,8 @@ impl Cgroup {
                 // A process that has exited since the list was read is what is wanted.
                 let _ = kill_process(pid, Signal::KILL);
             }
+            // They may have been paused. Without a freezer they have not.
+            let _ = self.thaw();
             std::thread::sleep(DEPARTURE_POLL);
         }
         self.remove()
@@ -424,26 +438,46 @@ impl Cgroup {
         Ok(())
     }
 
-    fn limit(&self, resources: Option<&LinuxResources>) -> Result<(), CgroupError> {
+    /// Sets limits. What `resources` do not name stays.
+    ///
+    /// # Errors
+    ///
+    /// A controller is missing, or the kernel refuses a value; others may be set by then.
+    pub fn limit(&self, resources: Option<&LinuxResources>) -> Result<(), CgroupError> {
         let Some(resources) = resources else { return Ok(()) };
+        limits::tell_left_out(resources);
+        // The kernel checks some limits against others, memory against memory with swap and a quota
+        // against its period, whichever comes first: what it refuses may do after the rest.
+        let mut refused = Vec::new();
         for limit in limits::of(resources, self.version) {
-            let Some(dir) = self.controller_dir(limit.controller) else {
-                return Err(CgroupError::NoController {
-                    controller: limit.controller,
-                    file: limit.file,
-                    value: limit.value,
-                });
-            };
-            let file = dir.join(&limit.file);
-            match fs::write(&file, &limit.value) {
-                Ok(()) => {}
-                // Swap accounting is a boot option of the kernel: without it there is no file, and
-                // no swap limit that could be wrong.
-                Err(error) if limit.optional && error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(CgroupError::Limit { file, value: limit.value, source }),
+            match self.write(&limit) {
+                Err(CgroupError::Limit { source, .. })
+                    if source.kind() == io::ErrorKind::InvalidInput =>
+                {
+                    refused.push(limit);
+                }
+                written => written?,
             }
         }
-        Ok(())
+        refused.iter().try_for_each(|limit| self.write(limit))
+    }
+
+    fn write(&self, limit: &limits::Limit) -> Result<(), CgroupError> {
+        let Some(dir) = self.controller_dir(limit.controller) else {
+            return Err(CgroupError::NoController {
+                controller: limit.controller,
+                file: limit.file.clone(),
+                value: limit.value.clone(),
+            });
+        };
+        let file = dir.join(&limit.file);
+        match fs::write(&file, &limit.value) {
+            Ok(()) => Ok(()),
+            // Swap accounting is a boot option of the kernel: without it there is no file, and
+            // no swap limit that could be wrong.
+            Err(error) if limit.optional && error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(CgroupError::Limit { file, value: limit.value.clone(), source }),
+        }
     }
 
     fn remove(&self) -> Result<(), CgroupError> {

@@ -1,66 +1,86 @@
-//! One container: its VMM process and everything that goes with it.
+//! One container: its VMM process, those that run beside it (execs), and everything that goes with it.
 //!
 //! Rule: what a container holds (process, control group, mount, FIFOs) is held by values that give
 //! it back when they are dropped, so that a creation that fails half-way leaves nothing. Deleting
 //! gives it back step by step, reports what cannot be given back, and can be repeated.
 
+mod exec;
+mod process;
+
+use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::process::{Signal, pidfd_send_signal};
+use oci_spec::runtime::LinuxResources;
+use rustix::process::Signal;
 use tokio::process::Child;
-use tokio::sync::watch;
 
 use crate::cgroup::{Cgroup, CgroupError, Metrics};
-use crate::launch::{Starter, Vmm};
+use crate::error::line;
+use crate::launch::Vmm;
 use crate::rootfs::{Rootfs, RootfsError};
 use crate::sandbox::Steps;
+use crate::signal;
 use crate::state::{Exit, Refusal, State, Step};
-use crate::stdio::{HeldStdio, StdioPaths};
+use crate::stdio::{HeldStdio, StdioError, StdioPaths};
 
-/// Exit status of a process that was killed by signal 0 + this.
-const SIGNAL_STATUS: i32 = 128;
-
-/// Exit status when the process' own cannot be had.
-const UNKNOWN_STATUS: u32 = 255;
+pub use self::exec::Exec;
+pub use self::process::Process;
 
 /// Why something could not be done to a container.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
     /// Its state does not allow it.
-    #[error("task {id} {refusal}")]
+    #[error("{name} {refusal}")]
     State {
-        /// The container.
-        id: String,
+        /// Which task, or which of its execs.
+        name: String,
         /// Why not.
         refusal: Refusal,
     },
     /// The signal does not exist.
-    #[error("{0} is not the number of a signal from 1 to 31")]
+    #[error("{0} is not the number of a signal from 1 to 64")]
     Signal(u32),
     /// The signal could not be sent.
-    #[error("send signal {signal} to task {id}")]
+    #[error("send signal {signal} to {name}")]
     Kill {
-        /// The container.
-        id: String,
+        /// Which task, or which of its execs.
+        name: String,
         /// The signal.
-        signal: u32,
+        signal: i32,
         /// Why.
         source: io::Error,
     },
     /// The start could not be given.
-    #[error("start task {id}: its VMM process ended")]
+    #[error("start {name}: its VMM process ended")]
     Start {
-        /// The container.
-        id: String,
+        /// Which task, or which of its execs.
+        name: String,
         /// Why.
         source: io::Error,
     },
+    /// There is no exec of that name.
+    #[error("task {id} has no exec {exec}")]
+    NoExec {
+        /// The container.
+        id: String,
+        /// The exec.
+        exec: String,
+    },
+    /// There is an exec of that name.
+    #[error("task {id} has an exec {exec} already")]
+    ExecExists {
+        /// The container.
+        id: String,
+        /// The exec.
+        exec: String,
+    },
+    /// Its streams failed.
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
     /// Its control group failed.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
@@ -96,7 +116,7 @@ impl OwnedCgroup {
 impl Drop for OwnedCgroup {
     fn drop(&mut self) {
         if let Err(error) = self.0.kill_and_remove() {
-            log::error!("{}", crate::error::line(&error));
+            log::error!("{}", line(&error));
         }
     }
 }
@@ -117,14 +137,17 @@ pub struct Held {
 pub struct Container {
     id: String,
     bundle: PathBuf,
-    stdio: StdioPaths,
-    pid: u32,
-    pidfd: OwnedFd,
-    state: watch::Sender<State>,
-    start: Mutex<Option<Starter>>,
+    process: Arc<Process>,
+    execs: Mutex<HashMap<String, Arc<Exec>>>,
     cgroup: Cgroup,
-    held: Mutex<Option<Held>>,
+    /// What the container is limited to, where that is no longer what its bundle says.
+    limits: Mutex<Option<LinuxResources>>,
+    held: Mutex<Option<(OwnedCgroup, Rootfs)>>,
     steps: Steps,
+    /// SIGKILL has been sent: nothing keeps it from its end.
+    doomed: AtomicBool,
+    /// How many of its processes are known to have been killed for want of memory.
+    oom_kills: AtomicU64,
 }
 
 impl Container {
@@ -139,17 +162,19 @@ impl Container {
         held: Held,
         steps: Steps,
     ) -> (Self, Child) {
+        let process = Process::new(format!("task {id}"), stdio);
+        process.launched(vmm.pid, vmm.pidfd, vmm.start, held.stdio);
         let container = Self {
             id,
             bundle,
-            stdio,
-            pid: vmm.pid,
-            pidfd: vmm.pidfd,
-            state: watch::Sender::new(State::Created),
-            start: Mutex::new(Some(vmm.start)),
+            process: Arc::new(process),
+            execs: Mutex::default(),
             cgroup: held.cgroup.0.clone(),
-            held: Mutex::new(Some(held)),
+            limits: Mutex::default(),
+            held: Mutex::new(Some((held.cgroup, held.rootfs))),
             steps,
+            doomed: AtomicBool::new(false),
+            oom_kills: AtomicU64::new(0),
         };
         (container, vmm.child)
     }
@@ -169,13 +194,13 @@ impl Container {
     /// Its FIFOs.
     #[must_use]
     pub fn stdio(&self) -> &StdioPaths {
-        &self.stdio
+        self.process.stdio()
     }
 
     /// The process id of its VMM; it stays after the end, until the container is deleted.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.process.pid()
     }
 
     /// What its creation took.
@@ -187,7 +212,7 @@ impl Container {
     /// Where it is in its life.
     #[must_use]
     pub fn state(&self) -> State {
-        *self.state.borrow()
+        self.process.state()
     }
 
     /// Lets the program run.
@@ -196,76 +221,76 @@ impl Container {
     ///
     /// It has been started before, or has ended.
     pub fn start(&self) -> Result<(), ContainerError> {
-        let next = self.check(Step::Start)?;
-        let starter = self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let starter = starter.ok_or_else(|| self.refused(Refusal::Started))?;
-        starter.start().map_err(|source| ContainerError::Start { id: self.id.clone(), source })?;
-        self.state.send_replace(next);
-        Ok(())
+        self.process.start()
     }
 
-    /// Sends a signal. To a container that has ended it is an error unless `all`: then there is
-    /// nothing left to signal, which is what the caller wants.
+    /// Sends a signal to the container's own process, or to that of `exec` if it names one; to all of them if
+    /// `all`. To what has ended it is an error unless `all`: then there is nothing left to signal, which is
+    /// what the caller wants. SIGKILL also ends what is paused.
     ///
     /// # Errors
     ///
-    /// It has ended, or there is no such signal.
-    pub fn kill(&self, signal: u32, all: bool) -> Result<(), ContainerError> {
-        let known = i32::try_from(signal).ok().and_then(Signal::from_named_raw);
-        let known = known.ok_or(ContainerError::Signal(signal))?;
-        match self.check(Step::Signal) {
-            Ok(_) => {}
-            Err(_) if all => return Ok(()),
-            Err(error) => return Err(error),
+    /// It has ended, or there is no such signal or exec.
+    pub fn kill(&self, exec: &str, signal: u32, all: bool) -> Result<(), ContainerError> {
+        let known = signal::of_number(signal).ok_or(ContainerError::Signal(signal))?;
+        if known == Signal::KILL && exec.is_empty() {
+            self.doomed.store(true, Ordering::SeqCst);
         }
-        match pidfd_send_signal(&self.pidfd, known) {
-            Ok(()) => Ok(()),
-            // It has ended and is about to be noticed.
-            Err(rustix::io::Errno::SRCH) if all => Ok(()),
-            Err(rustix::io::Errno::SRCH) => Err(self.refused(Refusal::Exited)),
-            Err(errno) => {
-                Err(ContainerError::Kill { id: self.id.clone(), signal, source: errno.into() })
-            }
+        let sent = match self.process(exec)?.signal(known) {
+            Err(ContainerError::State { refusal: Refusal::Exited, .. }) if all => Ok(()),
+            sent => sent,
+        };
+        if all && exec.is_empty() {
+            self.signal_execs(known);
         }
+        if known == Signal::KILL && self.state() == State::Paused {
+            self.cgroup.thaw()?;
+        }
+        sent
+    }
+
+    /// Keeps every process of it from running. Blocks until they stand still.
+    ///
+    /// # Errors
+    ///
+    /// It does not run, or cannot be frozen.
+    pub fn pause(&self) -> Result<(), ContainerError> {
+        self.process.check(Step::Pause)?;
+        self.cgroup.freeze()?;
+        let paused = self.process.step(Step::Pause);
+        // Whoever was killed while it froze waits for that.
+        if paused.is_err() || self.doomed.load(Ordering::SeqCst) {
+            self.cgroup.thaw()?;
+        }
+        paused
+    }
+
+    /// Lets its processes go on.
+    ///
+    /// # Errors
+    ///
+    /// It is not paused, or cannot be thawed.
+    pub fn resume(&self) -> Result<(), ContainerError> {
+        self.process.check(Step::Resume)?;
+        self.cgroup.thaw()?;
+        self.process.step(Step::Resume)
     }
 
     /// Notes the end of the process. `announce` is told before anybody can see the new state.
     pub fn ended(&self, status: io::Result<ExitStatus>, announce: impl FnOnce(Exit)) {
-        let status = match status {
-            Ok(status) => exit_status(status),
-            Err(error) => {
-                log::error!(task = self.id.as_str(); "wait for the VMM process: {error}");
-                UNKNOWN_STATUS
-            }
-        };
-        let exit = Exit { status, at: SystemTime::now() };
-        announce(exit);
-        self.state.send_modify(|state| {
-            // An end is possible in every state.
-            *state = state.after(Step::End(exit)).unwrap_or(State::Stopped(exit));
-        });
+        self.process.ended(status, announce);
     }
 
     /// Waits for the end. Any number may wait.
     pub async fn wait(&self) -> Exit {
-        let mut states = self.state.subscribe();
-        let stopped = states.wait_for(|state| state.exit().is_some()).await;
-        let exit = stopped.ok().and_then(|state| state.exit());
-        // The sender lives in `self`: the fallback is not reached.
-        exit.unwrap_or(Exit { status: UNKNOWN_STATUS, at: SystemTime::now() })
+        self.process.wait().await
     }
 
-    /// Ends the program's standard input.
-    pub fn close_stdin(&self) {
-        if let Some(held) = &*self.held.lock().unwrap_or_else(PoisonError::into_inner) {
-            held.stdio.close_stdin();
-        }
-    }
-
-    /// Whether the kernel killed it for want of memory.
+    /// Whether the kernel has killed one of its processes for want of memory since this was asked last.
     #[must_use]
     pub fn ran_out_of_memory(&self) -> bool {
-        self.cgroup.oom_kills() > 0
+        let kills = self.cgroup.oom_kills();
+        self.oom_kills.fetch_max(kills, Ordering::SeqCst) < kills
     }
 
     /// The counters of its control group.
@@ -277,13 +302,59 @@ impl Container {
         Ok(self.cgroup.metrics()?)
     }
 
+    /// Sets its limits to what `change` makes of those it has, which are `of_bundle` before the first
+    /// change. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// It has ended, what the two functions say, or a limit cannot be set; then all are as before.
+    pub fn limit<E: From<ContainerError>>(
+        &self,
+        of_bundle: impl FnOnce() -> Result<LinuxResources, E>,
+        change: impl FnOnce(&LinuxResources) -> Result<LinuxResources, E>,
+    ) -> Result<(), E> {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        self.process.check(Step::Signal)?;
+        let present = limits.take().map_or_else(of_bundle, Ok)?;
+        let wanted = change(&present);
+        let set = wanted.and_then(|wanted| match self.cgroup.limit(Some(&wanted)) {
+            Ok(()) => Ok(wanted),
+            Err(error) => {
+                if let Err(error) = self.cgroup.limit(Some(&present)) {
+                    log::error!(task = self.id.as_str(); "restore a limit: {}", line(&error));
+                }
+                Err(ContainerError::from(error).into())
+            }
+        });
+        let (now, outcome) = match set {
+            Ok(wanted) => (wanted, Ok(())),
+            Err(error) => (present, Err(error)),
+        };
+        *limits = Some(now);
+        outcome
+    }
+
+    /// Its memory limit, in bytes, which was `of_bundle` at first.
+    #[must_use]
+    pub fn memory_limit(&self, of_bundle: Option<i64>) -> Option<i64> {
+        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = limits.as_ref().and_then(|all| all.memory().as_ref()?.limit());
+        changed.or(of_bundle)
+    }
+
+    /// Takes its streams, to be ended.
+    #[must_use]
+    pub fn take_stdio(&self) -> Option<HeldStdio> {
+        self.process.take_stdio()
+    }
+
     /// Whether it may be deleted.
     ///
     /// # Errors
     ///
     /// It has not ended.
     pub fn may_delete(&self) -> Result<(), ContainerError> {
-        self.check(Step::Delete).map(drop)
+        self.process.check(Step::Delete).map(drop)
     }
 
     /// Gives back everything the container holds. Blocks. May be repeated after an error.
@@ -292,29 +363,17 @@ impl Container {
     ///
     /// It has not ended, or something cannot be given back.
     pub fn release(&self) -> Result<Exit, ContainerError> {
-        let exit = self.check(Step::Delete)?.exit().ok_or_else(|| self.refused(Refusal::Alive))?;
+        let stopped = self.process.check(Step::Delete)?;
+        let exit = stopped.exit().ok_or_else(|| self.process.refused(Refusal::Alive))?;
+        drop(self.process.take_stdio());
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = &mut *held {
-            held.cgroup.0.kill_and_remove()?;
-            held.rootfs.unmount()?;
+        if let Some((cgroup, rootfs)) = &mut *held {
+            cgroup.0.kill_and_remove()?;
+            rootfs.unmount()?;
         }
         *held = None;
         Ok(exit)
     }
-
-    fn check(&self, step: Step) -> Result<State, ContainerError> {
-        self.state().after(step).map_err(|refusal| self.refused(refusal))
-    }
-
-    fn refused(&self, refusal: Refusal) -> ContainerError {
-        ContainerError::State { id: self.id.clone(), refusal }
-    }
-}
-
-/// The status that containerd reports: as a shell does.
-fn exit_status(status: ExitStatus) -> u32 {
-    let code = status.code().or_else(|| status.signal().map(|signal| SIGNAL_STATUS + signal));
-    code.and_then(|code| u32::try_from(code).ok()).unwrap_or(UNKNOWN_STATUS)
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub enum Error {
     #[error("restoring a task from a checkpoint is not supported by the hyperlight runtime")]
     Checkpoint,
     /// The work was cut off by a panic.
-    #[error("create task {0}: the shim failed; see containerd's log")]
+    #[error("task {0}: the shim failed; see containerd's log")]
     CutOff(String),
     /// The bundle.
     #[error(transparent)]
@@ -80,6 +80,22 @@ pub enum Error {
     /// The holder of a pod's namespaces.
     #[error(transparent)]
     Holder(#[from] HolderError),
+    /// A part of a request that comes as JSON of the OCI specification.
+    #[error("read the request's {part}")]
+    Request {
+        /// Which.
+        part: &'static str,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A part of a request is of a type that nothing is known of.
+    #[error("the request's {part} are of type {kind:?}, not those of the OCI specification for Linux")]
+    RequestType {
+        /// Which.
+        part: &'static str,
+        /// Its type.
+        kind: String,
+    },
     /// The VMM process.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -128,23 +144,23 @@ fn code(error: &Error) -> Code {
         Error::NoTask(_) => Code::NOT_FOUND,
         Error::Busy(_) => Code::UNAVAILABLE,
         Error::Unsupported(_) => Code::UNIMPLEMENTED,
-        Error::Checkpoint => Code::INVALID_ARGUMENT,
+        Error::Checkpoint | Error::Request { .. } | Error::RequestType { .. } => {
+            Code::INVALID_ARGUMENT
+        }
         Error::CutOff(_)
         | Error::Descriptor(_)
         | Error::Encode(_)
         | Error::StateFile { .. }
         | Error::Rootfs(_) => Code::INTERNAL,
         Error::Bundle(error) => bundle_code(error),
-        Error::Stdio(error) => match error {
-            StdioError::NotFifo { .. } => Code::INVALID_ARGUMENT,
-            StdioError::Open { .. } | StdioError::Pipe(_) => Code::INTERNAL,
-        },
+        Error::Stdio(error) => stdio_code(error),
         Error::Containerd(error) => containerd_code(error),
         Error::Artifact(error) => match error {
             ArtifactError::Containerd(error) => containerd_code(error),
             ArtifactError::Manifest { .. }
             | ArtifactError::Digest { .. }
             | ArtifactError::NoWasm { .. }
+            | ArtifactError::NoCommand { .. }
             | ArtifactError::Wasm(_) => Code::INVALID_ARGUMENT,
             ArtifactError::ReadFile { .. } => Code::INTERNAL,
         },
@@ -170,9 +186,20 @@ fn code(error: &Error) -> Code {
         },
         Error::Container(error) => match error {
             ContainerError::State { refusal: Refusal::Exited, .. } => Code::NOT_FOUND,
-            ContainerError::State { refusal: Refusal::Started | Refusal::Alive, .. }
+            ContainerError::State {
+                refusal:
+                    Refusal::Started
+                    | Refusal::NotStarted
+                    | Refusal::Paused
+                    | Refusal::NotPaused
+                    | Refusal::Alive,
+                ..
+            }
             | ContainerError::Start { .. } => Code::FAILED_PRECONDITION,
+            ContainerError::NoExec { .. } => Code::NOT_FOUND,
+            ContainerError::ExecExists { .. } => Code::ALREADY_EXISTS,
             ContainerError::Signal(_) => Code::INVALID_ARGUMENT,
+            ContainerError::Stdio(error) => stdio_code(error),
             ContainerError::Cgroup(error) => cgroup_code(error),
             ContainerError::Kill { .. } | ContainerError::Rootfs(_) => Code::INTERNAL,
         },
@@ -187,6 +214,7 @@ fn bundle_code(error: &BundleError) -> Code {
         | BundleError::TooLarge { .. }
         | BundleError::Json { .. }
         | BundleError::Missing { .. }
+        | BundleError::NoArguments
         | BundleError::Text { .. }
         | BundleError::Destination(_)
         | BundleError::Cgroup(_)
@@ -194,6 +222,19 @@ fn bundle_code(error: &BundleError) -> Code {
         | BundleError::Port(_)
         | BundleError::AllowedDestination { .. }
         | BundleError::Memory { .. } => Code::INVALID_ARGUMENT,
+    }
+}
+
+fn stdio_code(error: &StdioError) -> Code {
+    match error {
+        StdioError::NotFifo { .. } | StdioError::Uri { .. } | StdioError::Logger { .. } => {
+            Code::INVALID_ARGUMENT
+        }
+        StdioError::NoTerminal => Code::FAILED_PRECONDITION,
+        StdioError::Open { .. }
+        | StdioError::Pipe(_)
+        | StdioError::Terminal(_)
+        | StdioError::Resize { .. } => Code::INTERNAL,
     }
 }
 
@@ -210,12 +251,15 @@ fn containerd_code(error: &ContainerdError) -> Code {
 
 fn cgroup_code(error: &CgroupError) -> Code {
     match error {
-        CgroupError::InUse { .. } | CgroupError::NotMounted => Code::FAILED_PRECONDITION,
+        CgroupError::InUse { .. } | CgroupError::NotMounted | CgroupError::NoFreezer => {
+            Code::FAILED_PRECONDITION
+        }
         CgroupError::Limit { .. } | CgroupError::NoController { .. } => Code::INVALID_ARGUMENT,
         CgroupError::Mounts(_)
         | CgroupError::Create { .. }
         | CgroupError::Join { .. }
         | CgroupError::Read { .. }
+        | CgroupError::NotFrozen { .. }
         | CgroupError::StillInUse { .. }
         | CgroupError::Remove { .. } => Code::INTERNAL,
     }
@@ -244,11 +288,11 @@ mod tests {
 
     #[test]
     fn containerd_reads_the_codes_of_a_life() {
-        let state = |refusal| ContainerError::State { id: String::new(), refusal };
+        let state = |refusal| ContainerError::State { name: String::new(), refusal };
 
         assert_eq!(code_of(Error::NoTask(String::new())), Code::NOT_FOUND);
         assert_eq!(code_of(Error::Exists(String::new())), Code::ALREADY_EXISTS);
-        assert_eq!(code_of(Error::Unsupported("exec")), Code::UNIMPLEMENTED);
+        assert_eq!(code_of(Error::Unsupported("checkpoint")), Code::UNIMPLEMENTED);
         assert_eq!(code_of(state(Refusal::Started)), Code::FAILED_PRECONDITION);
         assert_eq!(code_of(state(Refusal::Alive)), Code::FAILED_PRECONDITION);
         assert_eq!(code_of(state(Refusal::Exited)), Code::NOT_FOUND);

@@ -2,8 +2,8 @@
 //!
 //! Rule: publishing never waits, and events arrive in the order in which they were published. One
 //! task delivers them one after another; while containerd is away it tries again, and nothing
-//! overtakes. The queue holds at most four events per task of the shim, so it needs no bound of its
-//! own.
+//! overtakes. The queue holds a few events per task and exec, and per call of containerd, which
+//! is who reads them: it needs no bound of its own.
 
 use std::time::{Duration, SystemTime};
 
@@ -90,13 +90,53 @@ impl Events {
 
     /// `container` has ended.
     pub fn exited(&self, container: &Container, exit: Exit) {
+        self.exited_as(container, container.id(), container.pid(), exit);
+    }
+
+    fn exited_as(&self, container: &Container, id: &str, pid: u32, exit: Exit) {
         let mut event = proto::TaskExit::new();
         event.container_id = container.id().to_owned();
-        event.id = container.id().to_owned();
-        event.pid = container.pid();
+        event.id = id.to_owned();
+        event.pid = pid;
         event.exit_status = exit.status;
         event.exited_at = Some(timestamp(exit.at)).into();
         self.publish(topics::TASK_EXIT_EVENT_TOPIC, event);
+    }
+
+    /// `container` is kept from running.
+    pub fn paused(&self, container: &Container) {
+        let mut event = proto::TaskPaused::new();
+        event.container_id = container.id().to_owned();
+        self.publish(topics::TASK_PAUSED_EVENT_TOPIC, event);
+    }
+
+    /// `container` goes on.
+    pub fn resumed(&self, container: &Container) {
+        let mut event = proto::TaskResumed::new();
+        event.container_id = container.id().to_owned();
+        self.publish(topics::TASK_RESUMED_EVENT_TOPIC, event);
+    }
+
+    /// An exec of `container` can be started.
+    pub fn exec_added(&self, container: &Container, exec: &str) {
+        let mut event = proto::TaskExecAdded::new();
+        event.container_id = container.id().to_owned();
+        event.exec_id = exec.to_owned();
+        self.publish(topics::TASK_EXEC_ADDED_EVENT_TOPIC, event);
+    }
+
+    /// An exec of `container` runs as process `pid`.
+    pub fn exec_started(&self, container: &Container, exec: &str, pid: u32) {
+        let mut event = proto::TaskExecStarted::new();
+        event.container_id = container.id().to_owned();
+        event.exec_id = exec.to_owned();
+        event.pid = pid;
+        self.publish(topics::TASK_EXEC_STARTED_EVENT_TOPIC, event);
+    }
+
+    /// An exec of `container`, process `pid`, has ended.
+    pub fn exec_exited(&self, container: &Container, exec: &str, pid: u32, exit: Exit) {
+        self.exited_as(container, exec, pid, exit);
     }
 
     /// Nothing is left of `container`.

@@ -29,6 +29,7 @@ pub mod net;
 pub mod rootfs;
 pub mod sandbox;
 pub mod serve;
+pub mod signal;
 pub mod snapshots;
 pub mod state;
 pub mod stdio;

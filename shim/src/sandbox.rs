@@ -1,13 +1,16 @@
 //! The tasks of one shim: those of a pod, or the single one of a container outside pods.
 //!
-//! Rule: for each task the events created, started, exited, deleted are published in this order,
+//! Rule: for each task the events created, started, exited, deleted are published in this order (those of
+//! its execs in between),
 //! and what may happen to a task at all is decided by its container's state. Creating and deleting
 //! run to their end even if containerd stops waiting, so that nothing is left half-way. The runtime
 //! has one thread: what happens between two awaits happens at once.
 
+mod exec;
 mod place;
 mod pod;
 mod steps;
+mod update;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -22,7 +25,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::aot::{AotCache, CompiledProgram, Wasm};
 use crate::artifact;
-use crate::bundle::{Bundle, Role};
+use crate::bundle::{Bundle, BundleError, Role};
 use crate::compile::{CompileError, Entry as ProgramEntry};
 use crate::container::{Container, Held};
 use crate::containerd::{Containerd, content_dir};
@@ -32,10 +35,11 @@ use crate::launch::{Idle, Program, Work};
 use crate::rootfs::MountSource;
 use crate::snapshots;
 use crate::state::Exit;
-use crate::stdio::{self, StdioPaths};
+use crate::stdio::{self, Owner, StdioPaths};
 
 use self::steps::{timed, timed_async};
 
+pub use self::exec::AddExec;
 pub use self::steps::Steps;
 
 /// Where things are, for every task of the shim.
@@ -137,6 +141,46 @@ impl Sandbox {
         Ok(container.pid())
     }
 
+    /// Keeps a task from running, with its execs.
+    ///
+    /// # Errors
+    ///
+    /// There is none of that name, it does not run, or it cannot be kept from running.
+    pub async fn pause(&self, id: &str) -> Result<(), Error> {
+        let (container, events) = (self.task(id)?, self.events.clone());
+        self.apart(id, move || {
+            container.pause()?;
+            events.paused(&container);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lets a task go on that was paused.
+    ///
+    /// # Errors
+    ///
+    /// There is none of that name, or it is not paused.
+    pub async fn resume(&self, id: &str) -> Result<(), Error> {
+        let (container, events) = (self.task(id)?, self.events.clone());
+        self.apart(id, move || {
+            container.resume()?;
+            events.resumed(&container);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Runs what blocks, to its end even if nobody waits any more.
+    async fn apart<T: Send + 'static>(
+        &self,
+        id: &str,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let done = tokio::task::spawn_blocking(work).await;
+        done.unwrap_or_else(|_panicked| Err(Error::CutOff(id.to_owned())))
+    }
+
     /// Deletes a task that has ended.
     ///
     /// # Errors
@@ -148,6 +192,9 @@ impl Sandbox {
         let sandbox = self.clone();
         let (send, receive) = oneshot::channel();
         tokio::spawn(async move {
+            if let Some(stdio) = container.take_stdio() {
+                stdio.finish().await;
+            }
             let released = Arc::clone(&container);
             let outcome = tokio::task::spawn_blocking(move || released.release()).await;
             let id = container.id().to_owned();
@@ -211,10 +258,19 @@ impl Sandbox {
     async fn prepare_and_launch(&self, request: &CreateTask) -> Result<(Container, Child), Error> {
         let mut steps = Steps::begin();
         let namespace = &self.environment.namespace;
-        let (role, (task_stdio, held_stdio)) = timed(&mut steps.bundle, || {
+        let opened = async {
             let role = Role::read(&request.bundle, namespace, &request.id)?;
-            Ok::<_, Error>((role, stdio::open(&request.stdio)?))
-        })?;
+            let (in_pod, window) = match &role {
+                Role::Container(bundle) if bundle.terminal && !request.stdio.terminal => {
+                    return Err(BundleError::Terminal.into());
+                }
+                Role::Container(bundle) => (bundle.in_pod, bundle.window),
+                Role::Pod(_) => (true, None),
+            };
+            let owner = Owner { namespace, id: &request.id, in_pod };
+            Ok::<_, Error>((role, stdio::open(&request.stdio, owner, window).await?))
+        };
+        let (role, (task_stdio, held_stdio)) = timed_async(&mut steps.bundle, opened).await?;
         let bundle = match role {
             Role::Container(bundle) => bundle,
             Role::Pod(pod) => {
@@ -291,7 +347,7 @@ impl Sandbox {
         let cache = self.environment.cache.clone();
         let name = wasm.name().to_owned();
         let compile = tokio::task::spawn_blocking(move || {
-            let program = compile(&cache, &wasm)
+            let program = compile(&cache, &wasm, ProgramEntry::Task)
                 .map_err(|source| Error::Compile { name: wasm.name().to_owned(), source })?;
             let given = Given::new(&cache, &program).map_err(Error::Descriptor)?;
             Ok((program, given))
@@ -339,6 +395,8 @@ impl Sandbox {
 /// Waits for the end of a container's process and announces it.
 async fn watch(container: Arc<Container>, mut child: Child, events: Events) {
     let status = child.wait().await;
+    // Execs do not outlive it, nor are they announced after it.
+    container.end_execs().await;
     if container.ran_out_of_memory() {
         events.ran_out_of_memory(&container);
     }
@@ -372,11 +430,15 @@ fn empty_file() -> io::Result<File> {
     Ok(File::from(memfd_create("snapshot", MemfdFlags::CLOEXEC)?))
 }
 
-fn compile(cache: &AotCache, wasm: &Wasm) -> Result<CompiledProgram, CompileError> {
+fn compile(
+    cache: &AotCache,
+    wasm: &Wasm,
+    entry: ProgramEntry,
+) -> Result<CompiledProgram, CompileError> {
     use crate::aot::Origin;
     let name = wasm.name();
     let waiting = || log::info!(program = name; "compiling");
-    let program = cache.program(wasm, ProgramEntry::Task, &waiting)?;
+    let program = cache.program(wasm, entry, &waiting)?;
     match &program.origin {
         Origin::Cached { path } => log::debug!(program = name; "cached at {}", path.display()),
         Origin::Compiled { path, cost } => {

@@ -32,6 +32,7 @@ use crate::launch::Program;
 use crate::leftovers;
 use crate::microvm;
 use crate::sandbox::{Environment, Sandbox};
+use crate::stdio::logger;
 use crate::task::TaskService;
 
 /// The runtime's name in containerd.
@@ -64,7 +65,7 @@ enum ServeError {
     Ready(#[source] io::Error),
 }
 
-/// Runs what `arguments` (without argument 0) ask for: an action, the server, or one of the two
+/// Runs what `arguments` (without argument 0) ask for: an action, the server, or one of the
 /// child processes of the server.
 #[must_use]
 pub fn main(arguments: &[OsString]) -> ExitCode {
@@ -75,6 +76,11 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     }
     if let Some(status) = compile::child_main(arguments) {
         return status;
+    }
+    if let [subcommand, arguments @ ..] = arguments
+        && subcommand == logger::SUBCOMMAND
+    {
+        return logger::child_main(arguments);
     }
     // One thread: a shim waits, nearly always.
     match Builder::new_current_thread().enable_all().build() {

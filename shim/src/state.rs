@@ -1,4 +1,5 @@
-//! The life of a task as containerd sees it: created, running, stopped.
+//! The life of a task, or of a process beside it, as containerd sees it: created, running, stopped; and
+//! paused meanwhile.
 //!
 //! [`State::after`] is the only place that says what may follow what. The first exit counts: a task
 //! that has stopped keeps its status.
@@ -21,6 +22,8 @@ pub enum State {
     Created,
     /// The program runs.
     Running,
+    /// The program is kept from running.
+    Paused,
     /// The VMM process has ended.
     Stopped(Exit),
 }
@@ -32,6 +35,10 @@ pub enum Step {
     Start,
     /// containerd sends it a signal.
     Signal,
+    /// containerd pauses it.
+    Pause,
+    /// containerd lets it go on.
+    Resume,
     /// Its process ends.
     End(Exit),
     /// containerd deletes it.
@@ -44,6 +51,15 @@ pub enum Refusal {
     /// It runs.
     #[error("has been started already")]
     Started,
+    /// It does not run yet.
+    #[error("has not been started")]
+    NotStarted,
+    /// It is paused.
+    #[error("is paused: resume it first")]
+    Paused,
+    /// It is not paused.
+    #[error("is not paused")]
+    NotPaused,
     /// It has ended.
     #[error("has exited already")]
     Exited,
@@ -61,12 +77,21 @@ impl State {
     pub fn after(self, step: Step) -> Result<Self, Refusal> {
         match (self, step) {
             (Self::Created, Step::Start) => Ok(Self::Running),
-            (Self::Running, Step::Start) => Err(Refusal::Started),
-            (Self::Stopped(_), Step::Start | Step::Signal) => Err(Refusal::Exited),
-            (Self::Created | Self::Running, Step::Signal) => Ok(self),
-            (Self::Created | Self::Running, Step::End(exit)) => Ok(Self::Stopped(exit)),
+            (Self::Running | Self::Paused, Step::Start) => Err(Refusal::Started),
+            (Self::Stopped(_), Step::Start | Step::Signal | Step::Pause | Step::Resume) => {
+                Err(Refusal::Exited)
+            }
+            (Self::Created | Self::Running | Self::Paused, Step::Signal) => Ok(self),
+            (Self::Running, Step::Pause) => Ok(Self::Paused),
+            (Self::Created, Step::Pause | Step::Resume) => Err(Refusal::NotStarted),
+            (Self::Paused, Step::Pause) => Err(Refusal::Paused),
+            (Self::Paused, Step::Resume) => Ok(Self::Running),
+            (Self::Running, Step::Resume) => Err(Refusal::NotPaused),
+            (Self::Created | Self::Running | Self::Paused, Step::End(exit)) => {
+                Ok(Self::Stopped(exit))
+            }
             (Self::Stopped(first), Step::End(_)) => Ok(Self::Stopped(first)),
-            (Self::Created | Self::Running, Step::Delete) => Err(Refusal::Alive),
+            (Self::Created | Self::Running | Self::Paused, Step::Delete) => Err(Refusal::Alive),
             (Self::Stopped(exit), Step::Delete) => Ok(Self::Stopped(exit)),
         }
     }
@@ -75,7 +100,7 @@ impl State {
     #[must_use]
     pub fn exit(self) -> Option<Exit> {
         match self {
-            Self::Created | Self::Running => None,
+            Self::Created | Self::Running | Self::Paused => None,
             Self::Stopped(exit) => Some(exit),
         }
     }
@@ -91,20 +116,32 @@ mod tests {
 
     #[test]
     fn the_table_is_this() {
-        use State::{Created, Running, Stopped};
-        use Step::{Delete, End, Signal, Start};
+        use State::{Created, Paused, Running, Stopped};
+        use Step::{Delete, End, Pause, Resume, Signal, Start};
         let (three, nine) = (exit(3), exit(9));
         let table = [
             (Created, Start, Ok(Running)),
             (Created, Signal, Ok(Created)),
+            (Created, Pause, Err(Refusal::NotStarted)),
+            (Created, Resume, Err(Refusal::NotStarted)),
             (Created, End(nine), Ok(Stopped(nine))),
             (Created, Delete, Err(Refusal::Alive)),
             (Running, Start, Err(Refusal::Started)),
             (Running, Signal, Ok(Running)),
+            (Running, Pause, Ok(Paused)),
+            (Running, Resume, Err(Refusal::NotPaused)),
             (Running, End(nine), Ok(Stopped(nine))),
             (Running, Delete, Err(Refusal::Alive)),
+            (Paused, Start, Err(Refusal::Started)),
+            (Paused, Signal, Ok(Paused)),
+            (Paused, Pause, Err(Refusal::Paused)),
+            (Paused, Resume, Ok(Running)),
+            (Paused, End(nine), Ok(Stopped(nine))),
+            (Paused, Delete, Err(Refusal::Alive)),
             (Stopped(three), Start, Err(Refusal::Exited)),
             (Stopped(three), Signal, Err(Refusal::Exited)),
+            (Stopped(three), Pause, Err(Refusal::Exited)),
+            (Stopped(three), Resume, Err(Refusal::Exited)),
             (Stopped(three), End(nine), Ok(Stopped(three))),
             (Stopped(three), Delete, Ok(Stopped(three))),
         ];
@@ -117,6 +154,7 @@ mod tests {
     fn only_a_stopped_task_has_an_exit() {
         assert_eq!(State::Created.exit(), None);
         assert_eq!(State::Running.exit(), None);
+        assert_eq!(State::Paused.exit(), None);
         assert_eq!(State::Stopped(exit(3)).exit(), Some(exit(3)));
     }
 }

@@ -1,33 +1,75 @@
-//! Standard streams of a task: the FIFOs that containerd made, opened so that neither side can
-//! hang.
+//! Standard streams of a process: what containerd names, opened so that neither side can hang.
 //!
-//! * Output: the task gets the writing end. The shim keeps a reading end that it never reads, until
-//!   the task is deleted: opening needs no reader, and when the reader (containerd, for logs)
-//!   restarts, the task waits on a full FIFO as it would on a slow reader, instead of dying of EPIPE.
-//! * Input: the task gets a pipe and the shim copies into it, because only a reader that waits can
-//!   tell "no writer yet" from "the writer is gone" (poll(2): `POLLHUP` needs a writer that has been
-//!   there).
+//! * A FIFO for output: the process gets the writing end. The shim keeps a reading end that it never reads,
+//!   until the task is deleted: opening needs no reader, and when the reader (containerd, for logs)
+//!   restarts, the process waits on a full FIFO as it would on a slow reader, instead of dying of EPIPE.
+//! * A FIFO for input: the process gets a pipe and the shim copies into it, because only a reader that waits
+//!   can tell "no writer yet" from "the writer is gone" (poll(2): `POLLHUP` needs a writer that has been
+//!   there). The input ends when containerd closes it (CloseIO) and no client writes any more. In a pod, where
+//!   clients come and go, and containerd closes what is to end, it ends no sooner; elsewhere it also ends
+//!   with its client: `ctr` closes only what ends after the task was created.
+//! * `file://`: output is appended to the file. `binary://`: a logging program reads it ([`logger`]).
+//! * A terminal: the process gets one for its three streams; the shim copies ([`terminal`]).
 //! * A stream that is not wanted is `/dev/null`.
+//!
+//! Source: containerd `core/runtime/v2/README.md`, IO, and `cmd/containerd-shim-runc-v2/process/io.go`.
+
+mod fifo;
+pub(crate) mod logger;
+mod terminal;
+#[cfg(test)]
+mod tests;
+mod uri;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, PipeReader};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::OFlags;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
+
+use self::fifo::Input;
+use self::logger::{Logger, LoggerError};
+use self::terminal::Terminal;
+use self::uri::{Target, UriError};
+
+/// How long the last output of a process may take to where it is wanted. A reader that does not read loses
+/// what is left.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// The streams containerd asks for; an empty path is a stream that is not wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StdioPaths {
-    /// FIFO the task reads.
+    /// FIFO the process reads.
     pub stdin: String,
-    /// FIFO the task writes.
+    /// FIFO the process writes, or a URI.
     pub stdout: String,
-    /// FIFO the task writes.
+    /// FIFO the process writes, or a URI; not used with a terminal.
     pub stderr: String,
+    /// Whether the process has a terminal.
+    pub terminal: bool,
+}
+
+/// Rows and columns of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+/// Whose streams they are: what a logging program is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// containerd's namespace.
+    pub namespace: &'a str,
+    /// The container, or the exec.
+    pub id: &'a str,
+    /// Whether it is part of a pod.
+    pub in_pod: bool,
 }
 
 /// What failed.
@@ -43,23 +85,54 @@ pub enum StdioError {
         /// Why.
         source: io::Error,
     },
-    /// A stream is not a FIFO.
-    #[error(
-        "{stream} {} is not a FIFO: only FIFOs are supported (ctr's --log-uri is not)",
-        path.display()
-    )]
+    /// A stream is neither a FIFO nor a URI.
+    #[error("{stream} {} is not a FIFO", path.display())]
     NotFifo {
         /// Which.
         stream: &'static str,
         /// Its path.
         path: PathBuf,
     },
+    /// A stream's URI cannot be used.
+    #[error("{stream} {uri}")]
+    Uri {
+        /// Which.
+        stream: &'static str,
+        /// The URI.
+        uri: String,
+        /// What is wrong with it.
+        source: UriError,
+    },
+    /// A logging program could not be started.
+    #[error("start the logging program {}", path.display())]
+    Logger {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: LoggerError,
+    },
     /// The pipe for standard input could not be made.
     #[error("make the pipe for stdin")]
     Pipe(#[source] io::Error),
+    /// A terminal could not be made.
+    #[error("make a terminal")]
+    Terminal(#[source] io::Error),
+    /// The process has no terminal.
+    #[error("the process has no terminal")]
+    NoTerminal,
+    /// A terminal could not be resized.
+    #[error("resize the terminal to {rows} rows and {columns} columns")]
+    Resize {
+        /// Lines.
+        rows: u32,
+        /// Characters in a line.
+        columns: u32,
+        /// Why.
+        source: io::Error,
+    },
 }
 
-/// The task's ends of its streams.
+/// The process's ends of its streams.
 #[derive(Debug)]
 pub struct TaskStdio {
     /// To be descriptor 0.
@@ -70,93 +143,162 @@ pub struct TaskStdio {
     pub stderr: OwnedFd,
 }
 
-/// What the shim holds while the task exists.
-#[derive(Debug)]
+/// What the shim holds while the process exists.
+#[derive(Debug, Default)]
 pub struct HeldStdio {
-    _keepers: Vec<File>,
+    /// Reading ends of FIFOs for output.
+    keepers: Vec<File>,
+    input: Option<Input>,
     copier: Option<JoinHandle<()>>,
+    terminal: Option<Terminal>,
+    logger: Option<Logger>,
 }
 
 impl HeldStdio {
-    /// Ends the task's standard input: it reads the end of the file once it has read what is there.
-    pub fn close_stdin(&self) {
-        if let Some(copier) = &self.copier {
-            copier.abort();
+    /// Ends the process's standard input once its clients have ended it too: it reads the end of the file
+    /// after it has read what is there.
+    pub fn close_stdin(&mut self) {
+        if let Some(input) = &mut self.input {
+            input.end();
+        }
+    }
+
+    /// Sets the size of the terminal's window.
+    ///
+    /// # Errors
+    ///
+    /// There is no terminal, or the kernel refuses.
+    pub fn resize(&self, rows: u32, columns: u32) -> Result<(), StdioError> {
+        let terminal = self.terminal.as_ref().ok_or(StdioError::NoTerminal)?;
+        // What a terminal cannot have is as good as its greatest.
+        let side = |side: u32| u16::try_from(side).unwrap_or(u16::MAX);
+        let size = WindowSize { rows: side(rows), columns: side(columns) };
+        terminal.resize(size).map_err(|source| StdioError::Resize { rows, columns, source })
+    }
+
+    /// Waits until what the process, which has ended, has written is where it is wanted, and gives
+    /// everything back. Takes a while if nobody reads, but not for ever.
+    pub async fn finish(mut self) {
+        if let Some(terminal) = &mut self.terminal
+            && tokio::time::timeout(DRAIN_LIMIT, terminal.drained()).await.is_err()
+        {
+            log::warn!("nobody reads the terminal's output: what is left is lost");
+        }
+        drop(self.terminal.take());
+        if let Some(logger) = self.logger.take() {
+            logger.finish().await;
         }
     }
 }
 
 impl Drop for HeldStdio {
     fn drop(&mut self) {
-        self.close_stdin();
+        if let Some(copier) = &self.copier {
+            copier.abort();
+        }
     }
 }
 
-/// Opens the streams. Never waits for the other side. Needs a tokio runtime for standard input.
+/// Opens the streams of `owner`. Never waits for the other side, but for a logging program to be ready.
+/// Needs a tokio runtime. `size` is the terminal's, if it has one.
 ///
 /// # Errors
 ///
-/// A path cannot be opened or is no FIFO.
-pub fn open(paths: &StdioPaths) -> Result<(TaskStdio, HeldStdio), StdioError> {
-    let mut keepers = Vec::new();
-    let (stdin, copier) = match paths.stdin.as_str() {
-        "" => (null("stdin")?, None),
+/// See [`StdioError`]; then nothing is left open, and no logging program.
+pub async fn open(
+    paths: &StdioPaths,
+    owner: Owner<'_>,
+    size: Option<WindowSize>,
+) -> Result<(TaskStdio, HeldStdio), StdioError> {
+    let mut held = HeldStdio::default();
+    if paths.terminal {
+        return open_terminal(paths, owner, size, held).await;
+    }
+    let stdin = match paths.stdin.as_str() {
+        "" => null("stdin")?,
         path => {
-            let (reader, copier) = open_input(Path::new(path))?;
-            (reader.into(), Some(copier))
+            let (mut fifo, input) = fifo::open_input(Path::new(path), owner.in_pod)?;
+            let (reader, writer) = io::pipe().map_err(StdioError::Pipe)?;
+            let writer = pipe::Sender::from_owned_fd(writer.into());
+            let mut writer = writer.map_err(StdioError::Pipe)?;
+            held.input = Some(input);
+            held.copier = Some(tokio::spawn(async move {
+                // The task reads no more, or the clients write no more: both end the stream.
+                let _ = tokio::io::copy(&mut fifo, &mut writer).await;
+            }));
+            reader.into()
         }
     };
-    let stdout = open_output("stdout", &paths.stdout, &mut keepers)?;
-    let stderr = open_output("stderr", &paths.stderr, &mut keepers)?;
-    Ok((TaskStdio { stdin, stdout, stderr }, HeldStdio { _keepers: keepers, copier }))
+    let out = uri::target("stdout", &paths.stdout)?;
+    let err = uri::target("stderr", &paths.stderr)?;
+    // One program takes both streams, as the protocol has it.
+    let program = [&out, &err].into_iter().find_map(|target| match target {
+        Target::Program(program) => Some(program.clone()),
+        Target::Null | Target::Fifo(_) | Target::File(_) => None,
+    });
+    let mut pipes = None;
+    if let Some(program) = program {
+        let (logger, ends) = Logger::start(&program, owner).await?;
+        (held.logger, pipes) = (Some(logger), Some(ends));
+    }
+    let (of_stdout, of_stderr) = pipes.unzip();
+    let stdout = open_output("stdout", out, of_stdout, &mut held)?;
+    let stderr = open_output("stderr", err, of_stderr, &mut held)?;
+    Ok((TaskStdio { stdin, stdout, stderr }, held))
+}
+
+async fn open_terminal(
+    paths: &StdioPaths,
+    owner: Owner<'_>,
+    size: Option<WindowSize>,
+    mut held: HeldStdio,
+) -> Result<(TaskStdio, HeldStdio), StdioError> {
+    let input = match paths.stdin.as_str() {
+        "" => None,
+        path => {
+            let (reader, input) = fifo::open_input(Path::new(path), owner.in_pod)?;
+            held.input = Some(input);
+            Some(reader)
+        }
+    };
+    let target = uri::target("stdout", &paths.stdout)?;
+    let mut pipe = None;
+    if let Target::Program(program) = &target {
+        let (logger, (stdout, _stderr)) = Logger::start(program, owner).await?;
+        (held.logger, pipe) = (Some(logger), Some(stdout));
+    }
+    let output = open_output("stdout", target, pipe, &mut held)?;
+    let (terminal, stdio) =
+        Terminal::open(input, File::from(output), size).map_err(StdioError::Terminal)?;
+    held.terminal = Some(terminal);
+    Ok((stdio, held))
 }
 
 fn open_output(
     stream: &'static str,
-    path: &str,
-    keepers: &mut Vec<File>,
+    target: Target,
+    pipe: Option<OwnedFd>,
+    held: &mut HeldStdio,
 ) -> Result<OwnedFd, StdioError> {
-    if path.is_empty() {
-        return null(stream);
+    match target {
+        Target::Null => null(stream),
+        Target::Fifo(path) => {
+            let (writer, keeper) = fifo::open_output(stream, &path)?;
+            held.keepers.push(keeper);
+            Ok(writer.into())
+        }
+        Target::File(path) => append(stream, &path),
+        Target::Program(_) => pipe.map_or_else(|| null(stream), Ok),
     }
-    let path = Path::new(path);
-    // Reading first: with a reader there, opening for writing does not wait.
-    let keeper = open_fifo(stream, path, OpenOptions::new().read(true), OFlags::NONBLOCK)?;
-    let writer = open_fifo(stream, path, OpenOptions::new().write(true), OFlags::empty())?;
-    keepers.push(keeper);
-    Ok(writer.into())
 }
 
-fn open_input(path: &Path) -> Result<(PipeReader, JoinHandle<()>), StdioError> {
-    let fifo = open_fifo("stdin", path, OpenOptions::new().read(true), OFlags::NONBLOCK)?;
-    let open = |source| StdioError::Open { stream: "stdin", path: path.to_owned(), source };
-    let mut fifo = pipe::Receiver::from_file(fifo).map_err(open)?;
-    let (reader, writer) = io::pipe().map_err(StdioError::Pipe)?;
-    let mut writer = pipe::Sender::from_owned_fd(writer.into()).map_err(StdioError::Pipe)?;
-    let copier = tokio::spawn(async move {
-        // The task reads no more, or the client writes no more: both end the stream.
-        let _ = tokio::io::copy(&mut fifo, &mut writer).await;
-    });
-    Ok((reader, copier))
-}
-
-fn open_fifo(
-    stream: &'static str,
-    path: &Path,
-    options: &mut OpenOptions,
-    flags: OFlags,
-) -> Result<File, StdioError> {
+/// Opens a log file for what comes after its end, with the directories above it.
+fn append(stream: &'static str, path: &Path) -> Result<OwnedFd, StdioError> {
     let open = |source| StdioError::Open { stream, path: path.to_owned(), source };
-    let not_fifo = || StdioError::NotFifo { stream, path: path.to_owned() };
-    // containerd also knows URIs: file://, binary://.
-    if path.to_string_lossy().contains("://") {
-        return Err(not_fifo());
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(open)?;
     }
-    if !std::fs::metadata(path).map_err(open)?.file_type().is_fifo() {
-        return Err(not_fifo());
-    }
-    let flags = i32::try_from((flags | OFlags::NOFOLLOW).bits()).unwrap_or_default();
-    options.custom_flags(flags).open(path).map_err(open)
+    OpenOptions::new().append(true).create(true).open(path).map(OwnedFd::from).map_err(open)
 }
 
 fn null(stream: &'static str) -> Result<OwnedFd, StdioError> {
@@ -167,106 +309,4 @@ fn null(stream: &'static str) -> Result<OwnedFd, StdioError> {
         .open(path)
         .map(OwnedFd::from)
         .map_err(|source| StdioError::Open { stream, path: path.to_owned(), source })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::time::Duration;
-
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-    use tempfile::TempDir;
-
-    use super::*;
-
-    /// No step of these tests takes this long; a hang ends here.
-    const HANG: Duration = Duration::from_secs(30);
-
-    fn fifo(dir: &TempDir, name: &str) -> String {
-        let path = dir.path().join(name);
-        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-
-    /// Runs what blocks apart, so that a hang fails the test instead of stopping it.
-    async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-        tokio::time::timeout(HANG, tokio::task::spawn_blocking(work)).await.unwrap().unwrap()
-    }
-
-    #[tokio::test]
-    async fn output_opens_without_a_reader_and_arrives_when_one_comes() {
-        let dir = TempDir::new().unwrap();
-        let path = fifo(&dir, "out");
-        let paths = StdioPaths { stdout: path.clone(), ..StdioPaths::default() };
-        let (task, _held) = open(&paths).unwrap();
-        File::from(task.stdout).write_all(b"hello").unwrap();
-
-        let text = apart(move || {
-            let nonblock = OFlags::NONBLOCK.bits().try_into().unwrap();
-            let reader = OpenOptions::new().read(true).custom_flags(nonblock).open(path);
-            let mut text = [0; 5];
-            reader.unwrap().read_exact(&mut text).unwrap();
-            text
-        })
-        .await;
-
-        assert_eq!(&text, b"hello");
-    }
-
-    #[tokio::test]
-    async fn a_reader_that_goes_away_does_not_break_the_pipe() {
-        let dir = TempDir::new().unwrap();
-        let path = fifo(&dir, "out");
-        let paths = StdioPaths { stdout: path.clone(), ..StdioPaths::default() };
-        let (task, _held) = open(&paths).unwrap();
-        drop(File::open(&path).unwrap());
-
-        File::from(task.stdout).write_all(b"x").unwrap();
-    }
-
-    #[tokio::test]
-    async fn input_waits_for_its_writer_and_ends_with_it() {
-        let dir = TempDir::new().unwrap();
-        let path = fifo(&dir, "in");
-        let (task, _held) =
-            open(&StdioPaths { stdin: path.clone(), ..StdioPaths::default() }).unwrap();
-        let reading = tokio::task::spawn_blocking(move || {
-            let mut text = Vec::new();
-            File::from(task.stdin).read_to_end(&mut text).unwrap();
-            text
-        });
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(!reading.is_finished(), "no writer yet is not the end");
-
-        apart(move || OpenOptions::new().write(true).open(path).unwrap().write_all(b"hi").unwrap())
-            .await;
-
-        assert_eq!(tokio::time::timeout(HANG, reading).await.unwrap().unwrap(), b"hi");
-    }
-
-    #[tokio::test]
-    async fn closing_input_ends_it() {
-        let dir = TempDir::new().unwrap();
-        let path = fifo(&dir, "in");
-        let (task, held) =
-            open(&StdioPaths { stdin: path.clone(), ..StdioPaths::default() }).unwrap();
-        let _writer = apart(move || OpenOptions::new().write(true).open(path).unwrap()).await;
-
-        held.close_stdin();
-
-        let text = apart(move || io::read_to_string(File::from(task.stdin)).unwrap()).await;
-        assert_eq!(text, "");
-    }
-
-    #[tokio::test]
-    async fn what_is_no_fifo_is_refused() {
-        let dir = TempDir::new().unwrap();
-        let file = dir.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        for stdout in [file.to_str().unwrap(), "file:///var/log/x", "binary:///bin/logger?a=b"] {
-            let paths = StdioPaths { stdout: stdout.to_owned(), ..StdioPaths::default() };
-
-            assert!(matches!(open(&paths), Err(StdioError::NotFifo { .. })), "{stdout}");
-        }
-    }
 }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use containerd_shim::util::convert_to_any;
 use containerd_shim::{ExitSignal, TtrpcResult};
 use containerd_shim_protos::api;
-use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::{CodedOutputStream, MessageField};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::shim_async::Task;
 use containerd_shim_protos::ttrpc;
@@ -22,7 +22,7 @@ use crate::cgroup::Metrics;
 use crate::error::{Error, status};
 use crate::events::timestamp;
 use crate::rootfs::MountSource;
-use crate::sandbox::{CreateTask, Sandbox};
+use crate::sandbox::{AddExec, CreateTask, Sandbox};
 use crate::state::State;
 use crate::stdio::StdioPaths;
 
@@ -67,8 +67,14 @@ impl Task for TaskService {
         _: &TtrpcContext,
         request: api::StartRequest,
     ) -> TtrpcResult<api::StartResponse> {
-        no_exec(&request.exec_id)?;
-        let pid = self.sandbox.start(&request.id).map_err(|error| failed("start", &error))?;
+        let started = match request.exec_id.as_str() {
+            "" => self.sandbox.start(&request.id),
+            exec => {
+                log::info!(task = request.id.as_str(), exec; "start");
+                self.sandbox.start_exec(&request.id, exec).await
+            }
+        };
+        let pid = started.map_err(|error| failed("start", &error))?;
         let mut response = api::StartResponse::new();
         response.pid = pid;
         Ok(response)
@@ -79,18 +85,21 @@ impl Task for TaskService {
         _: &TtrpcContext,
         request: api::StateRequest,
     ) -> TtrpcResult<api::StateResponse> {
-        no_exec(&request.exec_id)?;
         let task = self.sandbox.task(&request.id).map_err(|error| status(&error))?;
+        let process = task.process(&request.exec_id).map_err(|error| status(&error.into()))?;
         let mut response = api::StateResponse::new();
         response.id = request.id;
+        response.exec_id = request.exec_id;
         response.bundle = task.bundle().display().to_string();
-        response.pid = task.pid();
-        response.stdin.clone_from(&task.stdio().stdin);
-        response.stdout.clone_from(&task.stdio().stdout);
-        response.stderr.clone_from(&task.stdio().stderr);
-        response.status = match task.state() {
+        response.pid = process.pid();
+        response.stdin.clone_from(&process.stdio().stdin);
+        response.stdout.clone_from(&process.stdio().stdout);
+        response.stderr.clone_from(&process.stdio().stderr);
+        response.terminal = process.stdio().terminal;
+        response.status = match process.state() {
             State::Created => api::Status::CREATED,
             State::Running => api::Status::RUNNING,
+            State::Paused => api::Status::PAUSED,
             State::Stopped(exit) => {
                 response.exit_status = exit.status;
                 response.exited_at = MessageField::some(timestamp(exit.at));
@@ -106,9 +115,10 @@ impl Task for TaskService {
         _: &TtrpcContext,
         request: api::WaitRequest,
     ) -> TtrpcResult<api::WaitResponse> {
-        no_exec(&request.exec_id)?;
         let task = self.sandbox.task(&request.id).map_err(|error| status(&error))?;
-        let exit = task.wait().await;
+        let process = task.process(&request.exec_id).map_err(|error| status(&error.into()))?;
+        drop(task);
+        let exit = process.wait().await;
         let mut response = api::WaitResponse::new();
         response.exit_status = exit.status;
         response.exited_at = MessageField::some(timestamp(exit.at));
@@ -116,10 +126,11 @@ impl Task for TaskService {
     }
 
     async fn kill(&self, _: &TtrpcContext, request: api::KillRequest) -> TtrpcResult<api::Empty> {
-        no_exec(&request.exec_id)?;
-        log::info!(task = request.id.as_str(), signal = request.signal; "kill");
-        let task = self.sandbox.task(&request.id).map_err(|error| status(&error))?;
-        task.kill(request.signal, request.all).map_err(|error| status(&error.into()))?;
+        let (task, exec) = (request.id.as_str(), request.exec_id.as_str());
+        log::info!(task, exec, signal = request.signal, all = request.all; "kill");
+        let task = self.sandbox.task(task).map_err(|error| status(&error))?;
+        let killed = task.kill(exec, request.signal, request.all);
+        killed.map_err(|error| status(&error.into()))?;
         Ok(api::Empty::new())
     }
 
@@ -128,12 +139,18 @@ impl Task for TaskService {
         _: &TtrpcContext,
         request: api::DeleteRequest,
     ) -> TtrpcResult<api::DeleteResponse> {
-        no_exec(&request.exec_id)?;
-        log::info!(task = request.id.as_str(); "delete");
-        let deleted = self.sandbox.delete(&request.id).await;
-        let (task, exit) = deleted.map_err(|error| failed("delete", &error))?;
+        let exec = request.exec_id.as_str();
+        log::info!(task = request.id.as_str(), exec; "delete");
+        let deleted = match exec {
+            "" => self.sandbox.delete(&request.id).await.map(|(task, exit)| (task.pid(), exit)),
+            exec => {
+                let deleted = self.sandbox.delete_exec(&request.id, exec).await;
+                deleted.map(|(exec, exit)| (exec.process.pid(), exit))
+            }
+        };
+        let (pid, exit) = deleted.map_err(|error| failed("delete", &error))?;
         let mut response = api::DeleteResponse::new();
-        response.pid = task.pid();
+        response.pid = pid;
         response.exit_status = exit.status;
         response.exited_at = MessageField::some(timestamp(exit.at));
         Ok(response)
@@ -160,12 +177,10 @@ impl Task for TaskService {
         request: api::PidsRequest,
     ) -> TtrpcResult<api::PidsResponse> {
         let task = self.sandbox.task(&request.id).map_err(|error| status(&error))?;
-        let mut process = api::ProcessInfo::new();
-        process.pid = task.pid();
         // Never empty, also after the end: a containerd that restarts takes a shim without
         // processes for a leaked one and deletes the task together with its exit status.
         let mut response = api::PidsResponse::new();
-        response.processes = vec![process];
+        response.processes = task.pids().into_iter().map(process_info).collect();
         Ok(response)
     }
 
@@ -186,10 +201,10 @@ impl Task for TaskService {
         _: &TtrpcContext,
         request: api::CloseIORequest,
     ) -> TtrpcResult<api::Empty> {
-        no_exec(&request.exec_id)?;
         let task = self.sandbox.task(&request.id).map_err(|error| status(&error))?;
+        let process = task.process(&request.exec_id).map_err(|error| status(&error.into()))?;
         if request.stdin {
-            task.close_stdin();
+            process.close_stdin();
         }
         Ok(api::Empty::new())
     }
@@ -201,20 +216,48 @@ impl Task for TaskService {
         Ok(api::Empty::new())
     }
 
-    async fn exec(&self, _: &TtrpcContext, _: api::ExecProcessRequest) -> TtrpcResult<api::Empty> {
-        unsupported("running another process in a task (exec)")
+    async fn exec(
+        &self,
+        _: &TtrpcContext,
+        request: api::ExecProcessRequest,
+    ) -> TtrpcResult<api::Empty> {
+        log::info!(task = request.id.as_str(), exec = request.exec_id.as_str(); "exec");
+        let added = add_exec(&request)
+            .and_then(|exec| self.sandbox.add_exec(&request.id, exec))
+            .map(|()| api::Empty::new());
+        added.map_err(|error| failed("exec", &error))
     }
 
-    async fn pause(&self, _: &TtrpcContext, _: api::PauseRequest) -> TtrpcResult<api::Empty> {
-        unsupported("pausing a task")
+    async fn pause(&self, _: &TtrpcContext, request: api::PauseRequest) -> TtrpcResult<api::Empty> {
+        log::info!(task = request.id.as_str(); "pause");
+        self.sandbox.pause(&request.id).await.map_err(|error| failed("pause", &error))?;
+        Ok(api::Empty::new())
     }
 
-    async fn resume(&self, _: &TtrpcContext, _: api::ResumeRequest) -> TtrpcResult<api::Empty> {
-        unsupported("resuming a task")
+    async fn resume(
+        &self,
+        _: &TtrpcContext,
+        request: api::ResumeRequest,
+    ) -> TtrpcResult<api::Empty> {
+        log::info!(task = request.id.as_str(); "resume");
+        self.sandbox.resume(&request.id).await.map_err(|error| failed("resume", &error))?;
+        Ok(api::Empty::new())
     }
 
-    async fn update(&self, _: &TtrpcContext, _: api::UpdateTaskRequest) -> TtrpcResult<api::Empty> {
-        unsupported("changing the limits of a task (update)")
+    async fn update(
+        &self,
+        _: &TtrpcContext,
+        request: api::UpdateTaskRequest,
+    ) -> TtrpcResult<api::Empty> {
+        log::info!(task = request.id.as_str(); "update");
+        let resources =
+            json("resources", LINUX_RESOURCES, request.resources.as_ref().unwrap_or_default());
+        let updated = match resources {
+            Ok(resources) => self.sandbox.update(&request.id, resources).await,
+            Err(error) => Err(error),
+        };
+        updated.map_err(|error| failed("update", &error))?;
+        Ok(api::Empty::new())
     }
 
     async fn checkpoint(
@@ -228,16 +271,18 @@ impl Task for TaskService {
     async fn resize_pty(
         &self,
         _: &TtrpcContext,
-        _: api::ResizePtyRequest,
+        request: api::ResizePtyRequest,
     ) -> TtrpcResult<api::Empty> {
-        unsupported("a terminal")
+        let task = self.sandbox.task(&request.id).map_err(|error| status(&error))?;
+        let resized = task
+            .process(&request.exec_id)
+            .and_then(|process| process.resize(request.height, request.width));
+        resized.map_err(|error| status(&error.into()))?;
+        Ok(api::Empty::new())
     }
 }
 
 fn create_task(request: api::CreateTaskRequest) -> Result<CreateTask, Error> {
-    if request.terminal {
-        return Err(crate::bundle::BundleError::Terminal.into());
-    }
     if !request.checkpoint.is_empty() {
         return Err(Error::Checkpoint);
     }
@@ -250,15 +295,60 @@ fn create_task(request: api::CreateTaskRequest) -> Result<CreateTask, Error> {
         id: request.id,
         bundle: PathBuf::from(request.bundle),
         rootfs: request.rootfs.into_iter().map(mount).collect(),
-        stdio: StdioPaths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr },
+        stdio: StdioPaths {
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+            terminal: request.terminal,
+        },
     })
 }
 
-fn no_exec(exec_id: &str) -> TtrpcResult<()> {
-    match exec_id.is_empty() {
-        true => Ok(()),
-        false => unsupported("running another process in a task (exec)"),
+fn add_exec(request: &api::ExecProcessRequest) -> Result<AddExec, Error> {
+    let spec = json("process", PROCESS, request.spec.as_ref().unwrap_or_default())?;
+    let spec = serde_json::from_value(spec)
+        .map_err(|source| Error::Request { part: "process", source })?;
+    Ok(AddExec {
+        id: request.exec_id.clone(),
+        spec,
+        stdio: StdioPaths {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal,
+        },
+    })
+}
+
+/// The end of the type of a process of the OCI specification, whose version goes before it.
+const PROCESS: &str = "/Process";
+/// The end of the type of its `linux.resources`.
+const LINUX_RESOURCES: &str = "/LinuxResources";
+
+/// The JSON in `any`, which containerd's typeurl has put there.
+fn json(part: &'static str, kind: &str, any: &Any) -> Result<serde_json::Value, Error> {
+    if !any.type_url.ends_with(kind) {
+        return Err(Error::RequestType { part, kind: any.type_url.clone() });
     }
+    serde_json::from_slice(&any.value).map_err(|source| Error::Request { part, source })
+}
+
+/// A process and, of an exec, its name in the type that clients of containerd know from runc.
+fn process_info((pid, exec): (u32, Option<String>)) -> api::ProcessInfo {
+    let mut process = api::ProcessInfo::new();
+    process.pid = pid;
+    process.info = exec
+        .map(|exec| {
+            let mut details = Any::new();
+            details.type_url = "containerd.runc.v1.ProcessDetails".to_owned();
+            // Its only field, `string exec_id = 1`; writing to memory does not fail.
+            let mut output = CodedOutputStream::vec(&mut details.value);
+            let _ = output.write_string(1, &exec).and_then(|()| output.flush());
+            drop(output);
+            details
+        })
+        .into();
+    process
 }
 
 fn unsupported<T>(what: &'static str) -> TtrpcResult<T> {

@@ -160,7 +160,6 @@ fn what_cannot_be_run_is_refused_with_its_reason() {
         (with("/root", Value::Null), "no root"),
         (with("/process/args", json!(["a\0b"])), "NUL byte"),
         (with("/process/env", json!(["A=\0"])), "NUL byte"),
-        (with("/process/terminal", json!(true)), "a terminal is not supported"),
         (with("/mounts", climbing), "mount destination"),
         (with("/linux/cgroupsPath", json!("/../x")), "contains \"..\""),
         (with("/linux/resources", json!({"memory": {"limit": 1}})), "memory limit of 1 bytes"),

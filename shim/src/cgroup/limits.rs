@@ -69,6 +69,39 @@ pub(super) fn of(resources: &LinuxResources, version: Version) -> Vec<Limit> {
     limits
 }
 
+/// Names in the log what `resources` ask for and nothing is done about.
+pub(super) fn tell_left_out(resources: &LinuxResources) {
+    let left_out = left_out(resources);
+    if !left_out.is_empty() {
+        log::warn!("linux.resources: not applied to a micro-VM: {}", left_out.join(", "));
+    }
+}
+
+fn left_out(resources: &LinuxResources) -> Vec<&'static str> {
+    // An empty object asks for nothing.
+    let is_set = |part: Option<serde_json::Result<serde_json::Value>>| {
+        let part = part.and_then(Result::ok);
+        part.as_ref().and_then(|part| part.as_object()).is_some_and(|all| {
+            !all.values().all(|value| value.is_null() || value.as_array().is_some_and(Vec::is_empty))
+        })
+    };
+    let memory = resources.memory().unwrap_or_default();
+    let cpu = resources.cpu().clone().unwrap_or_default();
+    [
+        ("blockIO", is_set(resources.block_io().as_ref().map(serde_json::to_value))),
+        ("network", is_set(resources.network().as_ref().map(serde_json::to_value))),
+        ("rdma", is_set(resources.rdma().as_ref().map(serde_json::to_value))),
+        ("memory.kernel", memory.kernel().is_some_and(|bytes| bytes != 0)),
+        ("memory.kernelTCP", memory.kernel_tcp().is_some_and(|bytes| bytes != 0)),
+        ("memory.checkBeforeUpdate", memory.check_before_update() == Some(true)),
+        ("cpu.realtimeRuntime", cpu.realtime_runtime().is_some_and(|value| value != 0)),
+        ("cpu.realtimePeriod", cpu.realtime_period().is_some_and(|value| value != 0)),
+    ]
+    .into_iter()
+    .filter_map(|(name, is_set)| is_set.then_some(name))
+    .collect()
+}
+
 fn memory_v1(memory: &LinuxMemory, limits: &mut Vec<Limit>) {
     let bytes = memory.limit().filter(|bytes| *bytes != 0);
     if let Some(bytes) = bytes {
@@ -122,6 +155,12 @@ fn cpu_v1(cpu: &LinuxCpu, limits: &mut Vec<Limit>) {
     if let Some(quota) = cpu.quota().filter(|quota| *quota != 0) {
         limits.push(limit("cpu", "cpu.cfs_quota_us", quota));
     }
+    if let Some(burst) = cpu.burst() {
+        limits.push(limit("cpu", "cpu.cfs_burst_us", burst));
+    }
+    if let Some(idle) = cpu.idle() {
+        limits.push(limit("cpu", "cpu.idle", idle));
+    }
 }
 
 fn cpu_v2(cpu: &LinuxCpu, limits: &mut Vec<Limit>) {
@@ -139,6 +178,12 @@ fn cpu_v2(cpu: &LinuxCpu, limits: &mut Vec<Limit>) {
         };
         // 100 ms is the kernel's default period.
         limits.push(limit("cpu", "cpu.max", format!("{quota} {}", period.unwrap_or(100_000))));
+    }
+    if let Some(burst) = cpu.burst() {
+        limits.push(limit("cpu", "cpu.max.burst", burst));
+    }
+    if let Some(idle) = cpu.idle() {
+        limits.push(limit("cpu", "cpu.idle", idle));
     }
 }
 
@@ -233,6 +278,29 @@ mod tests {
     #[test]
     fn unified_is_ignored_on_v1() {
         assert_eq!(writes(json!({"unified": {"memory.high": "5"}}), Version::V1), []);
+    }
+
+    #[test]
+    fn what_is_not_applied_is_named() {
+        let resources = json!({
+            "blockIO": {"weight": 10}, "rdma": {"mlx5": {"hcaHandles": 3}}, "network": {},
+            "memory": {"limit": 1, "kernelTCP": 2}, "cpu": {"realtimePeriod": 3},
+            "devices": [{"allow": false, "access": "rwm"}],
+        });
+        let resources = serde_json::from_value(resources).unwrap();
+
+        assert_eq!(
+            left_out(&resources),
+            ["blockIO", "rdma", "memory.kernelTCP", "cpu.realtimePeriod"]
+        );
+    }
+
+    #[test]
+    fn burst_and_idle_are_written_where_they_are_given() {
+        let cpu = json!({"cpu": {"burst": 5, "idle": 1}});
+        let written = [pair("cpu.max.burst", "5"), pair("cpu.idle", "1")];
+        assert_eq!(writes(cpu.clone(), Version::V2), written);
+        assert_eq!(writes(cpu, Version::V1), [pair("cpu.cfs_burst_us", "5"), pair("cpu.idle", "1")]);
     }
 
     #[test]

@@ -244,3 +244,39 @@ fn the_counters_of_a_cgroup_that_is_gone_are_an_error() {
 
     assert!(matches!(error, CgroupError::Read { .. }), "{error}");
 }
+
+#[test]
+fn v1_is_frozen_by_its_own_hierarchy() {
+    let root = TempDir::new().unwrap();
+    let cgroup = v1(root.path(), &["memory", "freezer"]).cgroup(Path::new("a"), "ns");
+    cgroup.create(None).unwrap();
+    let state = || fs::read_to_string(root.path().join("freezer/a/freezer.state")).unwrap();
+
+    cgroup.freeze().unwrap();
+    assert_eq!(state(), "FROZEN");
+    cgroup.thaw().unwrap();
+    assert_eq!(state(), "THAWED");
+}
+
+#[test]
+fn v2_is_frozen_by_its_core_and_says_when_it_stands_still() {
+    let root = TempDir::new().unwrap();
+    let cgroup = v2(root.path()).cgroup(Path::new("a"), "ns");
+    cgroup.create(None).unwrap();
+    put(&root.path().join("a"), &[("cgroup.events", "populated 1\nfrozen 1\n")]);
+    let freeze = || fs::read_to_string(root.path().join("a/cgroup.freeze")).unwrap();
+
+    cgroup.freeze().unwrap();
+    assert_eq!(freeze(), "1");
+    cgroup.thaw().unwrap();
+    assert_eq!(freeze(), "0");
+}
+
+#[test]
+fn a_host_without_a_freezer_says_so() {
+    let root = TempDir::new().unwrap();
+    let cgroup = v1(root.path(), &["memory"]).cgroup(Path::new("a"), "ns");
+    cgroup.create(None).unwrap();
+
+    assert!(matches!(cgroup.freeze(), Err(CgroupError::NoFreezer)));
+}

@@ -6,14 +6,15 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::launch::{Confinement, LaunchError, Program, Work};
-use crate::stdio;
+use crate::stdio::{self, Owner};
 
 /// No step of these tests takes this long; a hang ends here.
 const HANG: Duration = Duration::from_secs(30);
 
 /// Starts `script` as the VMM process.
 pub(crate) async fn launched(script: &str) -> Result<(Container, Child), LaunchError> {
-    let (task_stdio, held) = stdio::open(&StdioPaths::default()).unwrap();
+    let owner = Owner { namespace: "test", id: "t", in_pod: false };
+    let (task_stdio, held) = stdio::open(&StdioPaths::default(), owner, None).await.unwrap();
     let args = vec!["-c".to_owned(), script.to_owned()];
     let mut idle = Program { file: "/bin/sh".into(), args }.spawn()?;
     idle.confine(Confinement::default()).await?;
@@ -43,14 +44,14 @@ pub(crate) const UNTIL_START: &str = r#"read confine; read run;
     echo '{"ready":{"confine":1,"join":2,"boot":3,"cpu":4}}' >&0; read start || exit 125; "#;
 
 struct Watched {
-    container: std::sync::Arc<Container>,
+    container: Arc<Container>,
     watch: JoinHandle<()>,
 }
 
 async fn watched(script: &str) -> Watched {
     let (container, mut child) = launched(script).await.unwrap();
-    let container = std::sync::Arc::new(container);
-    let ended = std::sync::Arc::clone(&container);
+    let container = Arc::new(container);
+    let ended = Arc::clone(&container);
     let watch = tokio::spawn(async move {
         let status = child.wait().await;
         ended.ended(status, |_| {});
@@ -68,6 +69,10 @@ fn code(result: Result<(), ContainerError>) -> &'static str {
         Err(ContainerError::State { refusal: Refusal::Exited, .. }) => "exited",
         Err(ContainerError::State { refusal: Refusal::Started, .. }) => "started",
         Err(ContainerError::State { refusal: Refusal::Alive, .. }) => "alive",
+        Err(ContainerError::State { refusal: Refusal::NotStarted, .. }) => "not started",
+        Err(ContainerError::State { refusal: Refusal::Paused, .. }) => "paused",
+        Err(ContainerError::NoExec { .. }) => "no exec",
+        Err(ContainerError::ExecExists { .. }) => "exec exists",
         Err(ContainerError::Signal(_)) => "no signal",
         Err(error) => panic!("{error}"),
     }
@@ -97,7 +102,7 @@ async fn a_second_start_is_refused() {
 async fn a_task_that_was_never_started_can_be_killed_and_deleted() {
     let task = watched(UNTIL_START).await;
 
-    task.container.kill(9, false).unwrap();
+    task.container.kill("", 9, false).unwrap();
 
     assert_eq!(wait(&task.container).await, 137);
     assert_eq!(code(task.container.start()), "exited");
@@ -109,7 +114,7 @@ async fn sigterm_ends_a_busy_task_with_143() {
     let task = watched(&format!("{UNTIL_START} while :; do :; done")).await;
     task.container.start().unwrap();
 
-    task.container.kill(15, false).unwrap();
+    task.container.kill("", 15, false).unwrap();
 
     assert_eq!(wait(&task.container).await, 143);
 }
@@ -138,16 +143,16 @@ async fn killing_after_the_end_is_an_error_unless_everything_is_meant() {
     task.container.start().unwrap();
     wait(&task.container).await;
 
-    assert_eq!(code(task.container.kill(9, false)), "exited");
-    assert_eq!(code(task.container.kill(9, true)), "ok");
+    assert_eq!(code(task.container.kill("", 9, false)), "exited");
+    assert_eq!(code(task.container.kill("", 9, true)), "ok");
 }
 
 #[tokio::test]
 async fn a_signal_that_does_not_exist_is_refused() {
     let task = watched(UNTIL_START).await;
 
-    for signal in [0, 32, 64, u32::MAX] {
-        assert_eq!(code(task.container.kill(signal, true)), "no signal", "{signal}");
+    for signal in [0, 65, u32::MAX] {
+        assert_eq!(code(task.container.kill("", signal, true)), "no signal", "{signal}");
     }
 }
 
@@ -156,7 +161,7 @@ async fn many_wait_for_the_same_end() {
     let task = watched(&format!("{UNTIL_START} exit 7")).await;
     let waiters: Vec<_> = (0..8)
         .map(|_| {
-            let container = std::sync::Arc::clone(&task.container);
+            let container = Arc::clone(&task.container);
             tokio::spawn(async move { wait(&container).await })
         })
         .collect();
@@ -233,4 +238,70 @@ async fn an_idle_vmm_ends_with_the_shim() {
     let status = idle.abandoned().await;
 
     assert_eq!(status.code(), Some(3));
+}
+
+#[tokio::test]
+async fn real_time_signals_are_sent() {
+    let task = watched(&format!("{UNTIL_START} sleep 60")).await;
+    task.container.start().unwrap();
+
+    task.container.kill("", 64, false).unwrap();
+
+    assert_eq!(wait(&task.container).await, 128 + 64);
+}
+
+fn exec_of(args: &[&str]) -> oci_spec::runtime::Process {
+    let process = serde_json::json!({"args": args, "cwd": "/", "user": {"uid": 0, "gid": 0}});
+    serde_json::from_value(process).unwrap()
+}
+
+fn add(container: &Container, id: &str) -> Result<(), ContainerError> {
+    container.add_exec(id.to_owned(), exec_of(&["x.wasm"]), StdioPaths::default())
+}
+
+#[tokio::test]
+async fn an_exec_that_was_not_started_has_no_process_and_can_be_removed() {
+    let task = watched(UNTIL_START).await;
+    add(&task.container, "e").unwrap();
+
+    let exec = task.container.exec("e").unwrap();
+    assert_eq!((exec.process.state(), exec.process.pid()), (State::Created, 0));
+    assert_eq!(code(task.container.kill("e", 9, false)), "not started");
+    assert_eq!(task.container.pids(), [(task.container.pid(), None)]);
+    assert!(task.container.remove_exec("e").unwrap().1.is_none());
+    assert_eq!(code(task.container.remove_exec("e").map(drop)), "no exec");
+    assert_eq!(code(task.container.kill("e", 9, true)), "no exec");
+}
+
+#[tokio::test]
+async fn the_name_of_an_exec_is_taken_once_and_its_start_begun_once() {
+    let task = watched(UNTIL_START).await;
+    add(&task.container, "e").unwrap();
+
+    assert_eq!(code(add(&task.container, "e")), "exec exists");
+    let exec = task.container.exec("e").unwrap();
+    exec.begin().unwrap();
+    assert_eq!(code(exec.begin()), "started");
+}
+
+#[tokio::test]
+async fn a_container_that_has_ended_takes_no_exec() {
+    let task = watched(&format!("{UNTIL_START} exit 0")).await;
+    task.container.start().unwrap();
+    wait(&task.container).await;
+
+    assert_eq!(code(add(&task.container, "e")), "exited");
+}
+
+#[tokio::test]
+async fn only_what_runs_is_paused_and_what_is_paused_takes_no_exec() {
+    let task = watched(&format!("{UNTIL_START} sleep 60")).await;
+    assert_eq!(code(task.container.pause()), "not started");
+    task.container.start().unwrap();
+
+    // Its control group is nowhere: there is nothing to freeze.
+    assert!(matches!(task.container.pause(), Err(ContainerError::Cgroup(CgroupError::NoFreezer))));
+    assert_eq!(task.container.state(), State::Running);
+    task.container.process.step(Step::Pause).unwrap();
+    assert_eq!(code(add(&task.container, "e")), "paused");
 }

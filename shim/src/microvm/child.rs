@@ -13,7 +13,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use rustix::io::fcntl_dupfd_cloexec;
+use rustix::process::{ioctl_tiocsctty, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use rustix::termios::isatty;
 use rustix::time::{ClockId, clock_gettime};
 use vmm::Snapshot;
 
@@ -148,6 +150,7 @@ fn prepare(
     let handed = orders.descriptors().map_err(ChildError::Read)?;
     let [stdin, stdout, stderr] = handed.stdio;
     take_streams(&stdin, &stdout, &stderr).map_err(ChildError::Descriptors)?;
+    take_terminal().map_err(ChildError::Descriptors)?;
     // By its descriptor: a cached program could be replaced between two openings, and one that is not
     // cached has no other path.
     workload.program = format!("/proc/self/fd/{}", handed.program.as_raw_fd()).into();
@@ -207,6 +210,16 @@ fn take_streams(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> io::Resu
     dup2_stdin(stdin)?;
     dup2_stdout(stdout)?;
     Ok(dup2_stderr(stderr)?)
+}
+
+/// Makes the terminal on standard input, if it is one, that of this process, so that what is typed can send
+/// it signals (Ctrl-C: SIGINT) and the end of the terminal does (SIGHUP).
+fn take_terminal() -> io::Result<()> {
+    if isatty(rustix::stdio::stdin()) {
+        setsid()?;
+        ioctl_tiocsctty(rustix::stdio::stdin())?;
+    }
+    Ok(())
 }
 
 fn micros(since: Instant) -> u64 {

@@ -94,7 +94,8 @@ fn make_here(
     Ok(Place { rootfs, cgroup, told: Ok(()), rootfs_took, cgroup_took })
 }
 
-fn confinement(bundle: &Bundle) -> Confinement {
+/// Where the process of a container is to live.
+pub(super) fn confinement(bundle: &Bundle) -> Confinement {
     Confinement {
         namespaces: bundle.namespaces.clone(),
         rootfs: bundle.rootfs.clone(),

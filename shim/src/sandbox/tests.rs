@@ -53,7 +53,7 @@ async fn a_task_that_is_killed_before_its_start_is_announced_without_one() {
     let (sandbox, mut topics) = sandbox();
     let task = add(&sandbox, "").await;
 
-    task.kill(9, true).unwrap();
+    task.kill("", 9, true).unwrap();
     ended(&task).await;
     sandbox.delete("t").await.unwrap();
 
