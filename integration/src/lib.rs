@@ -9,6 +9,7 @@
 //! `node.push(..)`, `node.ctr(..)` work with it, and dropping it takes it down and checks.
 
 pub mod bench;
+mod events;
 pub mod exits;
 pub mod floor;
 pub mod gate;
@@ -23,14 +24,17 @@ pub mod run;
 pub mod scratch;
 pub mod subject;
 pub mod svm;
+mod tasks;
 pub mod tools;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+pub use events::{Event, Events};
 pub use micro_vm::{MicroVm, micro_vms};
 pub use node::Node;
 pub use registry::Registry;
+pub use tasks::{Code, Exec, Metrics, Tasks};
 
 /// The runtime as `ctr run --runtime` names it.
 pub const RUNTIME: &str = "io.containerd.hyperlight.v1";
