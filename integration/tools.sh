@@ -5,6 +5,8 @@
 #   registry     docker-registry
 #   clients      curl, wrk, h2load and nc, which talk to servers under test
 #   runc         runc, for benchmarks beside it; its command is /runc
+#   crictl       the CRI's client (built by Go from its module proxy, with Go as for wasm-go); /crictl
+#   cni          the plugins of pods' networks (Debian sid)
 #   qemu         qemu-system-x86_64 and a static busybox
 #   kernel       a stock Debian kernel with its modules
 #   protoc       protobuf-compiler and the include files of Google's types; its command is /protoc
@@ -17,8 +19,8 @@
 #
 # Debian's packages are fetched by apt from the mirrors that this system already uses, checked by
 # apt's signatures, and unpacked into trees below the cache directory: nothing is installed, and neither
-# apt's lists nor dpkg's database are touched. Packages of PyPI and npm have fixed versions and are
-# checked by pip and npm. A set that is there is not looked at again, so a run with a filled cache
+# apt's lists nor dpkg's database are touched. Packages of PyPI, npm and Go have fixed versions and are
+# checked by pip, npm and go. A set that is there is not looked at again, so a run with a filled cache
 # needs no network. Prints the directory of each tree, one a line, on stdout and each long step on
 # stderr.
 #
@@ -136,6 +138,8 @@ recipe() {
     registry) echo docker-registry ;;
     clients) echo curl wrk nghttp2-client netcat-openbsd ;;
     runc) echo runc ;;
+    crictl) echo sigs.k8s.io/cri-tools@v1.36.0 ;;
+    cni) echo containernetworking-plugins ;;
     qemu) echo qemu-system-x86 qemu-system-data seabios busybox-static ;;
     protoc) echo protobuf-compiler libprotobuf-dev ;;
     kernel | wasm-native | python) echo any ;;
@@ -165,6 +169,18 @@ fill() {
         unpack system whole "${recipe[@]}"
         script runc "LD_LIBRARY_PATH='$tree/$libraries' exec '$tree/usr/sbin/runc' \"\$@\""
         ;;
+    crictl)
+        go=$( (bring wasm-go >/dev/null) && echo "$cache/tools/wasm-go/go")
+        say "building ${recipe[0]}"
+        # A module that needs but this version, so that Go asks for no list of versions.
+        mkdir "$partial/module"
+        printf '%s\n' 'module crictl' 'go 1.26' "require ${recipe[0]/@/ }" >"$partial/module/go.mod"
+        (cd "$partial/module" && env -u GOOS -u GOARCH GOWORK=off GOFLAGS=-mod=mod CGO_ENABLED=0 \
+            "$go" build -trimpath -ldflags='-s -w' -o "$partial/crictl" "${recipe[0]%@*}/cmd/crictl") >&2 ||
+            die "go could not build ${recipe[0]}"
+        rm -r "$partial/module"
+        ;;
+    cni) unpack sid alone "${recipe[@]}" ;;
     qemu) unpack system whole "${recipe[@]}" ;;
     protoc)
         unpack system whole "${recipe[@]}"
