@@ -39,6 +39,7 @@
 //! # }
 //! ```
 
+mod ahead;
 mod boot;
 mod config;
 mod cpu_features;
@@ -60,6 +61,7 @@ mod shell;
 mod signal;
 mod snapshot;
 
+pub use ahead::open_ahead;
 pub use boot::BootParams;
 pub use config::{Config, MEMORY_BYTES_MIN};
 pub use cpu_features::{CpuFeatures, cpu_features};

@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::Error;
 
-pub(crate) use pagemap::{faults_of_this_thread, ranges};
+pub(crate) use pagemap::{faults_of_this_thread, open as open_pagemap, ranges};
 pub(crate) use region::{Region, SharedRegion};
 
 /// A guest-physical address.

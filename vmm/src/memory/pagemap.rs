@@ -125,7 +125,7 @@ pub(super) fn is_large(start: u64, bytes: u64) -> io::Result<bool> {
 }
 
 /// Opened once: a process that is confined later has no `/proc`.
-fn open() -> io::Result<&'static File> {
+pub(crate) fn open() -> io::Result<&'static File> {
     static PAGEMAP: OnceLock<File> = OnceLock::new();
     if let Some(file) = PAGEMAP.get() {
         return Ok(file);

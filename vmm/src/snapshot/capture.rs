@@ -20,6 +20,7 @@ use zerocopy::IntoBytes;
 
 use super::file::{Header, PAGES_OFFSET, SnapshotError, write_head};
 use super::{Content, Snapshot, bytes_of};
+use crate::ahead;
 use crate::host::{Host, Stdio};
 use crate::kvm::Registers;
 use crate::machine::Machine;
@@ -185,7 +186,7 @@ fn capture(machine: &mut Machine, readiness: Readiness) -> Result<Captured, Erro
 
 /// A host that grants nothing.
 fn silent_host() -> Result<Host, Error> {
-    let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+    let null = || ahead::null().and_then(File::try_clone).map(OwnedFd::from);
     let stdio = (|| Ok(Stdio { stdin: null()?, stdout: null()?, stderr: null()? }))();
     let host = stdio.map_err(Error::SnapshotFile).map(Host::new)?;
     host.map_err(|error| Error::SnapshotFile(io::Error::other(error)))
