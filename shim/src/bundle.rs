@@ -1,12 +1,12 @@
 //! The OCI bundle (`config.json`) as what a task needs, parsed once.
 //!
 //! Rule: parse here, check nowhere else. What a micro-VM has no use for is left out on purpose:
-//! mounts of kernel file systems (proc, sysfs, devpts, cgroup, mqueue), capabilities, devices, the
-//! user. What would change what the container means and cannot be done is refused.
+//! mounts of kernel file systems (proc, sysfs, devpts, cgroup, mqueue), capabilities, devices. What would change what the container means and cannot be done is refused.
 //!
 //! Source: OCI runtime specification 1.2, config.md and config-linux.md; the annotations are those
 //! of containerd's CRI plugin.
 
+mod confinement;
 mod exec;
 mod memory;
 mod network;
@@ -18,12 +18,14 @@ mod tests;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
+use crate::jail::{Mount, MountKind};
+use crate::launch::{Confinement, View};
 use crate::net::NetworkGrant;
 use crate::stdio::WindowSize;
 use crate::workload::{EnvEntry, Preopen, Text, Workload, WorkloadError};
@@ -141,18 +143,6 @@ pub enum BundleError {
     Terminal,
 }
 
-/// A directory or file of the host that the container sees.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Bind {
-    /// Path on the host.
-    pub source: PathBuf,
-    /// Absolute path in the container.
-    pub destination: PathBuf,
-    /// Whether the container may not write.
-    pub read_only: bool,
-}
-
 /// A namespace that the VMM process lives in.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -173,7 +163,7 @@ pub struct Namespaces {
     pub ipc: Option<Namespace>,
     /// Host name.
     pub uts: Option<Namespace>,
-    /// Process ids.
+    /// Process ids; a VMM process never has the shim's own.
     pub pid: Option<Namespace>,
 }
 
@@ -208,24 +198,20 @@ pub struct Bundle {
     pub dir: PathBuf,
     /// Where the root file system is or will be mounted.
     pub rootfs: PathBuf,
-    /// Whether the container may not write to it.
-    pub rootfs_read_only: bool,
     /// Arguments, at least one.
     pub args: Vec<Text>,
     /// Environment.
     pub env: Vec<EnvEntry>,
     /// Working directory.
     pub cwd: PathBuf,
-    /// Bind mounts, in the order of the specification.
-    pub binds: Vec<Bind>,
     /// `linux.resources.memory.limit`, which leaves room for some micro-VM.
     pub memory_limit: Option<i64>,
     /// The control group, below the root of each hierarchy.
     pub cgroup_path: PathBuf,
     /// Its limits.
     pub resources: Option<LinuxResources>,
-    /// Namespaces.
-    pub namespaces: Namespaces,
+    /// Where the VMM process is to live.
+    pub confinement: Confinement,
     /// Adjustment of the kernel's choice when memory runs out.
     pub oom_score_adj: Option<i32>,
     /// The image's name, where the specification tells it.
@@ -298,17 +284,15 @@ impl Bundle {
         let rootfs = dir.join(root.path());
         Ok(Self {
             dir: dir.to_owned(),
-            network: network::grant(annotation, &rootfs)?,
+            network: network::grant(annotation)?,
+            confinement: confinement::confinement(&spec, process, &rootfs)?,
             rootfs,
-            rootfs_read_only: root.readonly().unwrap_or(false),
             args,
             env,
             cwd: process.cwd().clone(),
-            binds: binds(spec.mounts().as_deref().unwrap_or_default())?,
             memory_limit: limit,
             cgroup_path: cgroup_path(spec, namespace, id)?,
             resources,
-            namespaces: namespaces(spec),
             oom_score_adj: process.oom_score_adj(),
             image_name: annotation(IMAGE_NAME).cloned(),
             in_pod: annotation(SANDBOX_ID).is_some(),
@@ -320,10 +304,11 @@ impl Bundle {
 }
 
 impl Bundle {
-    /// What the micro-VM runs: the compiled program of `bytes` bytes at `program`, called `name`, which
-    /// handles requests or runs to its end.
+    /// What the micro-VM runs: the compiled program of `bytes` bytes, called `name`, which handles requests or
+    /// runs to its end.
     ///
-    /// The root file system is open as `/`, each directory that is bound as its destination.
+    /// The root file system, as the locked process sees it, is open as `/`, and each directory that is
+    /// mounted into it is open too. The mounts decide what can be written.
     ///
     /// # Errors
     ///
@@ -331,7 +316,6 @@ impl Bundle {
     /// serve.
     pub fn workload(
         &self,
-        program: PathBuf,
         bytes: u64,
         name: &str,
         handles_requests: bool,
@@ -340,19 +324,21 @@ impl Bundle {
             Text::try_from(text).map_err(|source| BundleError::Text { part, source })
         };
         let mut preopens = vec![Preopen {
-            host_path: self.rootfs.clone(),
+            host_path: PathBuf::from("/"),
             guest_path: text("root", "/".to_owned())?,
-            read_only: self.rootfs_read_only,
+            read_only: false,
         }];
-        for bind in self.binds.iter().filter(|bind| bind.source.is_dir()) {
-            preopens.push(Preopen {
-                host_path: bind.source.clone(),
-                guest_path: text("mounts", bind.destination.display().to_string())?,
-                read_only: bind.read_only,
-            });
+        for mount in self.mounts() {
+            // A file has no other place than a path below the root.
+            if matches!(&mount.kind, MountKind::Bind { source, .. } if source.is_dir()) {
+                preopens.push(Preopen {
+                    host_path: mount.destination.clone(),
+                    guest_path: text("mounts", mount.destination.display().to_string())?,
+                    read_only: mount.read_only,
+                });
+            }
         }
         Ok(Workload {
-            program,
             program_name: text("program", name.to_owned())?,
             cwd: match self.cwd.as_os_str().is_empty() {
                 true => None,
@@ -376,6 +362,16 @@ impl Bundle {
 fn is_sandbox(spec: &Spec) -> bool {
     let annotations = spec.annotations().as_ref();
     annotations.and_then(|all| all.get(CONTAINER_TYPE)).is_some_and(|kind| kind == "sandbox")
+}
+
+impl Bundle {
+    /// What is mounted into the root file system.
+    fn mounts(&self) -> &[Mount] {
+        match &self.confinement.view {
+            View::Root(root) => &root.mounts,
+            View::Of(_) => &[],
+        }
+    }
 }
 
 fn read_spec(path: &Path) -> Result<Spec, BundleError> {
@@ -408,47 +404,4 @@ where
 {
     let parsed = strings.into_iter().map(T::try_from).collect::<Result<_, _>>();
     parsed.map_err(|source| BundleError::Text { part, source })
-}
-
-/// The mounts that show something of the host. The rest are file systems of a kernel the container
-/// does not have; a tmpfs among them is a plain directory of the root file system here.
-fn binds(mounts: &[Mount]) -> Result<Vec<Bind>, BundleError> {
-    let mut binds = Vec::new();
-    for mount in mounts {
-        let options = mount.options().as_deref().unwrap_or_default();
-        let has = |name: &str| options.iter().any(|option| option == name);
-        let is_bind = has("bind") || has("rbind") || mount.typ().as_deref() == Some("bind");
-        let Some(source) = mount.source().as_ref().filter(|_| is_bind) else { continue };
-        let destination = mount.destination().clone();
-        let climbs = destination.components().any(|part| part == Component::ParentDir);
-        if !destination.is_absolute() || climbs {
-            return Err(BundleError::Destination(destination));
-        }
-        binds.push(Bind { source: source.clone(), destination, read_only: has("ro") });
-    }
-    Ok(binds)
-}
-
-fn namespaces(spec: &Spec) -> Namespaces {
-    let mut namespaces = Namespaces::default();
-    let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    for namespace in listed.into_iter().flatten() {
-        let place = match namespace.path() {
-            Some(path) => Namespace::Join(path.clone()),
-            None => Namespace::New,
-        };
-        match namespace.typ() {
-            LinuxNamespaceType::Network => namespaces.network = Some(place),
-            LinuxNamespaceType::Ipc => namespaces.ipc = Some(place),
-            LinuxNamespaceType::Uts => namespaces.uts = Some(place),
-            LinuxNamespaceType::Pid => namespaces.pid = Some(place),
-            // Mount: everything of ours always has its own. The others isolate processes from one another,
-            // and there is one.
-            LinuxNamespaceType::Mount
-            | LinuxNamespaceType::User
-            | LinuxNamespaceType::Cgroup
-            | LinuxNamespaceType::Time => {}
-        }
-    }
-    namespaces
 }

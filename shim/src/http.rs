@@ -6,5 +6,13 @@ pub mod server;
 mod service;
 mod serving;
 
-pub use service::{Service, ServiceError};
+pub use service::{Port, Service, ServiceError};
 pub use serving::{DRAIN_DEFAULT, Isolation, MAX_CONCURRENCY_DEFAULT, PORT_DEFAULT, Serving};
+
+/// Finds out what a process that is locked later has no way to; `has_client` says that it makes requests.
+pub(crate) fn open_ahead(has_client: bool) {
+    pool::processors();
+    if has_client {
+        client::open_ahead();
+    }
+}

@@ -25,12 +25,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::process::{Child, Command};
 
 use self::channel::{Handed, Order, Report};
+use crate::bundle::Namespace;
 use crate::microvm::SUBCOMMAND;
 use crate::stdio::TaskStdio;
 use crate::workload::Workload;
 
 pub use self::channel::Cost;
-pub use self::confine::Confinement;
+pub use self::confine::{Confinement, View};
 
 /// What the process calls itself: argument 0, and the name that `ps` and `top` show.
 pub const PROCESS_NAME: &str = "hyperlight-vmm";
@@ -130,21 +131,38 @@ impl Program {
     ///
     /// The process cannot be started.
     pub fn spawn(&self) -> Result<Idle, LaunchError> {
+        self.spawn_by(|mut command| command.spawn())
+    }
+
+    /// As [`spawn`](Self::spawn), in a pid namespace: a new one, of which it is the first process, or an
+    /// existing one.
+    ///
+    /// # Errors
+    ///
+    /// There is no such namespace, or the process cannot be started.
+    pub fn spawn_in(&self, pid: &Namespace) -> Result<Idle, LaunchError> {
+        self.spawn_by(|command| confine::spawn_in(command, pid))
+    }
+
+    fn spawn_by(
+        &self,
+        spawn: impl FnOnce(Command) -> io::Result<Child>,
+    ) -> Result<Idle, LaunchError> {
         let (ours, theirs) = UnixStream::pair().map_err(LaunchError::Prepare)?;
         ours.set_nonblocking(true).map_err(LaunchError::Prepare)?;
         let socket = tokio::net::UnixStream::from_std(ours).map_err(LaunchError::Prepare)?;
         // Nothing is asked for that would have to run between fork and exec: so the memory of the shim
         // is not copied for the moment until exec (posix_spawn).
-        let child = Command::new(&self.file)
+        let mut command = Command::new(&self.file);
+        command
             .arg0(PROCESS_NAME)
             .args(&self.args)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(LaunchError::Spawn)?;
+            .kill_on_drop(true);
+        let child = spawn(command).map_err(LaunchError::Spawn)?;
         let no_id = || LaunchError::Spawn(io::Error::other("no process id"));
         let pid = child.id().ok_or_else(no_id)?;
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(no_id)?;
@@ -172,7 +190,7 @@ impl Idle {
     ///
     /// It cannot be told.
     pub async fn confine(&mut self, confinement: Confinement) -> Result<(), LaunchError> {
-        self.tell(Order::Confine(confinement)).await
+        self.tell(Order::Confine(Box::new(confinement))).await
     }
 
     /// Has it join a control group by `files`; whether it could is told by its answer to

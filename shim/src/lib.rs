@@ -7,7 +7,6 @@
 
 pub mod aot;
 pub mod artifact;
-pub mod binds;
 pub mod bundle;
 pub mod cgroup;
 pub mod cli;
@@ -22,6 +21,7 @@ pub mod holder;
 pub mod http;
 pub mod image;
 mod inherited;
+pub mod jail;
 pub mod launch;
 pub mod leftovers;
 pub mod microvm;

@@ -16,6 +16,7 @@
 //! | 143 | the program was asked to end (SIGTERM) |
 
 mod child;
+mod signals;
 mod source;
 
 use std::fs::File;
@@ -52,14 +53,6 @@ pub const STATUS_OUT_OF_MEMORY: u8 = 137;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The compiled program cannot be opened.
-    #[error("open the compiled program {}", path.display())]
-    OpenProgram {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
     /// A directory cannot be opened.
     #[error("open directory {} for the program", path.display())]
     OpenDir {
@@ -137,15 +130,20 @@ enum Start {
     Ended(Exit),
 }
 
-/// Starts a micro-VM for `workload`, with the standard streams of this process. Everything that the
-/// workload names is opened here. It starts from the snapshot that is `cached`, or from one that is made
+/// Starts a micro-VM for `workload`, whose compiled program is `program`, with the standard streams of this
+/// process. Everything that the workload names is opened here. It starts from the snapshot that is `cached`, or from one that is made
 /// here: see [`Booted::made`].
 ///
 /// # Errors
 ///
 /// [`RunError`].
-pub fn boot(workload: &Workload, standby: Standby, cached: Cached) -> Result<Booted, RunError> {
-    Ok(match Source::open(workload, cached)? {
+pub fn boot(
+    workload: &Workload,
+    program: &File,
+    standby: Standby,
+    cached: Cached,
+) -> Result<Booted, RunError> {
+    Ok(match Source::open(workload, program, cached)? {
         Ok(source) => {
             let vm = source.start(standby, &source.params(), source.host()?)?;
             Booted { start: Start::Ready(vm), made: source.into_made() }

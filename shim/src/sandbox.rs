@@ -25,7 +25,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::aot::{AotCache, CompiledProgram, Wasm};
 use crate::artifact;
-use crate::bundle::{Bundle, BundleError, Role};
+use crate::bundle::{Bundle, BundleError, Namespace, Role};
 use crate::compile::{CompileError, Entry as ProgramEntry};
 use crate::container::{Container, Held};
 use crate::containerd::{Containerd, content_dir};
@@ -96,7 +96,7 @@ impl Sandbox {
     /// because it has one. Trouble is that task's to report.
     pub fn start_ahead(&self) {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        *spare = self.environment.vmm.spawn().ok();
+        *spare = self.environment.vmm.spawn_in(&Namespace::New).ok();
     }
 
     /// Creates a task, up to the micro-VM that waits for its start.
@@ -277,7 +277,7 @@ impl Sandbox {
                 return pod::hold(request, *pod, namespace, held_stdio, steps).await;
             }
         };
-        let mut idle = timed(&mut steps.spawn, || self.idle())?;
+        let mut idle = timed(&mut steps.spawn, || self.idle(&bundle))?;
         let (mounted, is_mounted) = watch::channel(false);
         let (placed, found) = tokio::join!(
             place::make(request, &bundle, namespace, &mut idle, mounted),
@@ -293,12 +293,7 @@ impl Sandbox {
             Err(error) => (Err(error), found),
         };
         let work = ready.and_then(|(program, given, name)| {
-            let workload = bundle.workload(
-                PathBuf::new(),
-                program.bytes,
-                &name,
-                program.entry_points.handler,
-            )?;
+            let workload = bundle.workload(program.bytes, &name, program.entry_points.handler)?;
             let file = program.file.try_clone().map_err(Error::Descriptor)?;
             let Given { image, snapshot, wanted } = given;
             let work = Work { workload, program: file, snapshot, image, stdio: task_stdio };
@@ -326,11 +321,16 @@ impl Sandbox {
         Ok(Container::new(id, dir, stdio, vmm, held, steps))
     }
 
-    /// A VMM process without work: the one that was started ahead, or a new one.
-    fn idle(&self) -> Result<Idle, Error> {
+    /// A VMM process without work, in the pid namespace for `bundle`: the one that was started ahead, or a new
+    /// one.
+    fn idle(&self, bundle: &Bundle) -> Result<Idle, Error> {
+        let vmm = &self.environment.vmm;
+        if let Some(pid @ Namespace::Join(_)) = &bundle.confinement.namespaces.pid {
+            return Ok(vmm.spawn_in(pid)?);
+        }
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         let alive = spare.and_then(|mut idle| idle.is_alive().then_some(idle));
-        Ok(alive.map_or_else(|| self.environment.vmm.spawn(), Ok)?)
+        Ok(alive.map_or_else(|| vmm.spawn_in(&Namespace::New), Ok)?)
     }
 
     /// The compiled program of a container, from the node's cache or compiled, and what it is

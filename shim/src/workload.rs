@@ -21,8 +21,6 @@ pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
-    /// The compiled program ([`CompiledProgram::path`](crate::aot::CompiledProgram::path)).
-    pub program: PathBuf,
     /// What messages call the program: the file's name.
     pub program_name: Text,
     /// Where the program should think it is; nobody said if `None`.
@@ -176,7 +174,6 @@ mod tests {
 
     fn json() -> serde_json::Value {
         serde_json::json!({
-            "program": "/var/cache/hyperlight/x.cwasm",
             "program_name": "app.wasm",
             "cwd": "/srv",
             "invoke": "add(1, 2)",

@@ -2,7 +2,9 @@
 
 use oci_spec::runtime::Process;
 
+use super::confinement::{limits, user};
 use super::{Bundle, BundleError, args, env};
+use crate::launch::Confinement;
 use crate::stdio::WindowSize;
 
 impl Bundle {
@@ -12,7 +14,13 @@ impl Bundle {
     ///
     /// It has no arguments, or some that cannot be handed to a program.
     pub fn of_exec(self, process: &Process) -> Result<Self, BundleError> {
+        let confinement = Confinement {
+            user: user(process),
+            limits: limits(process),
+            ..self.confinement
+        };
         Ok(Self {
+            confinement,
             args: args(process).ok_or(BundleError::NoArguments)??,
             env: env(process)?,
             cwd: process.cwd().clone(),

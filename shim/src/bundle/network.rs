@@ -1,7 +1,7 @@
 //! Which network a container's program has, from its annotations: that of its network namespace, with the
 //! names of its own `/etc/resolv.conf` and `/etc/hosts`, unless they say otherwise.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::BundleError;
 use crate::net::{AllowedDestination, NetworkGrant};
@@ -12,14 +12,13 @@ pub(super) const NETWORK: &str = "io.hyperlight.network";
 /// `hyperlight run` takes them. Without any it can listen and answer.
 pub(super) const ALLOW: &str = "io.hyperlight.network.allow";
 
-/// The network of a program whose root file system is `rootfs`.
+/// The network of a program, whose process has the container's root file system as its own.
 ///
 /// # Errors
 ///
 /// [`BundleError::Annotation`], [`BundleError::AllowedDestination`].
 pub(super) fn grant<'a>(
     annotation: impl Fn(&'static str) -> Option<&'a String>,
-    rootfs: &Path,
 ) -> Result<Option<NetworkGrant>, BundleError> {
     let refused = |name, expected, value: &str| {
         Err(BundleError::Annotation { name, expected, value: value.to_owned() })
@@ -34,7 +33,7 @@ pub(super) fn grant<'a>(
         _ if none => Ok(None),
         list => {
             let allow = list.map(|list| allowed(list)).transpose()?;
-            Ok(Some(NetworkGrant { allow, root: rootfs.to_owned() }))
+            Ok(Some(NetworkGrant { allow, root: PathBuf::from("/") }))
         }
     }
 }

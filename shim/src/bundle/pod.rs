@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 
-use super::{BundleError, Namespaces, cgroup_path, namespaces};
+use super::confinement::namespaces;
+use super::{BundleError, Namespaces, cgroup_path};
 
 /// What a pod needs to know of its bundle.
 #[derive(Clone, Debug, Default, PartialEq)]

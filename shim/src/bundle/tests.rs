@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::jail::{ResourceLimit, User};
 
 fn config() -> Value {
     json!({
@@ -35,6 +36,13 @@ fn read(config: &Value) -> Result<Bundle, BundleError> {
     Bundle::read(dir.path(), "default", "c1")
 }
 
+fn root(config: &Value) -> crate::jail::Root {
+    match read(config).unwrap().confinement.view {
+        View::Root(root) => root,
+        View::Of(path) => panic!("{path:?}"),
+    }
+}
+
 fn with(pointer: &str, value: Value) -> Value {
     let mut config = config();
     let (parent, key) = pointer.rsplit_once('/').unwrap();
@@ -51,8 +59,7 @@ fn arguments_come_as_they_are() {
 
 #[test]
 fn the_working_directory_reaches_the_program() {
-    let workload =
-        |config| read(&config).unwrap().workload("/p".into(), 1, "app.wasm", false).unwrap();
+    let workload = |config| read(&config).unwrap().workload(1, "app.wasm", false).unwrap();
 
     let srv = workload(with("/process/cwd", json!("/srv")));
     let none = workload(with("/process/cwd", json!("")));
@@ -70,16 +77,63 @@ fn environment_entries_without_a_name_or_value_are_left_out() {
 
 #[test]
 fn only_bind_mounts_show_something_of_the_host() {
-    let bind = |source: &str, destination: &str, read_only| Bind {
-        source: source.into(),
+    let bind = |source: &str, destination: &str, recursive, read_only| Mount {
         destination: destination.into(),
+        kind: MountKind::Bind { source: source.into(), recursive, follows_host: false },
         read_only,
     };
 
     assert_eq!(
-        read(&config()).unwrap().binds,
-        [bind("/srv/data", "/data", true), bind("/srv/out", "/out", false)]
+        root(&config()).mounts,
+        [bind("/srv/data", "/data", true, true), bind("/srv/out", "/out", false, false)]
     );
+}
+
+#[test]
+fn a_tmpfs_keeps_its_own_options() {
+    let options = json!(["nosuid", "noexec", "mode=755", "size=64k", "tmpcopyup"]);
+    let tmpfs = json!([{
+        "destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": options
+    }]);
+
+    let kind = MountKind::Tmpfs { options: "mode=755,size=64k".to_owned() };
+    let expected = Mount { destination: "/run".into(), kind, read_only: false };
+    assert_eq!(root(&with("/mounts", tmpfs)).mounts, [expected]);
+}
+
+#[test]
+fn a_bind_mount_follows_the_host_only_where_it_is_told_to() {
+    let follows = |option: &str| {
+        let options = json!(["rbind", option]);
+        let bind = json!([{"destination": "/d", "source": "/srv", "options": options}]);
+        let mounts = root(&with("/mounts", bind)).mounts;
+        matches!(mounts[0].kind, MountKind::Bind { follows_host: true, .. })
+    };
+
+    assert_eq!(["rslave", "rshared", "rprivate", "rw"].map(follows), [true, true, false, false]);
+}
+
+#[test]
+fn paths_are_masked_and_read_only_as_the_specification_says() {
+    let mut config = with("/linux/maskedPaths", json!(["/secret"]));
+    config["linux"]["readonlyPaths"] = json!(["/etc"]);
+
+    let root = root(&config);
+
+    assert_eq!((root.masked, root.read_only_paths), (vec!["/secret".into()], vec!["/etc".into()]));
+}
+
+#[test]
+fn the_user_and_the_limits_come_as_they_are() {
+    let user = json!({"uid": 7, "gid": 8, "additionalGids": [9], "umask": 63});
+    let mut config = with("/process/user", user);
+    config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "hard": 20, "soft": 10}]);
+
+    let confinement = read(&config).unwrap().confinement;
+
+    assert_eq!(confinement.user, User { uid: 7, gid: 8, groups: vec![9], umask: Some(63) });
+    let limit = ResourceLimit { name: "RLIMIT_NOFILE".to_owned(), soft: 10, hard: 20 };
+    assert_eq!(confinement.limits, [limit]);
 }
 
 #[test]
@@ -87,7 +141,7 @@ fn the_root_file_system_is_beneath_the_bundle_with_its_access() {
     let bundle = read(&config()).unwrap();
 
     assert_eq!(bundle.rootfs, bundle.dir.join("rootfs"));
-    assert!(bundle.rootfs_read_only);
+    assert!(root(&config()).read_only);
 }
 
 #[test]
@@ -99,15 +153,16 @@ fn an_absolute_root_is_taken_as_it_is() {
 
 #[test]
 fn namespaces_are_joined_by_path_or_made() {
-    let namespaces = read(&config()).unwrap().namespaces;
+    let namespaces = read(&config()).unwrap().confinement.namespaces;
 
     assert_eq!(namespaces.network, Some(Namespace::Join("/var/run/netns/x".into())));
     assert_eq!((namespaces.uts, namespaces.ipc), (Some(Namespace::New), None));
+    assert_eq!(namespaces.pid, Some(Namespace::New));
 }
 
 #[test]
 fn the_memory_limit_bounds_the_micro_vm() {
-    let workload = read(&config()).unwrap().workload("/p".into(), 1, "app.wasm", false).unwrap();
+    let workload = read(&config()).unwrap().workload(1, "app.wasm", false).unwrap();
 
     assert_eq!(workload.memory.get(), 46 << 20);
 }
@@ -144,7 +199,7 @@ fn the_workload_opens_the_root_and_each_bound_directory() {
     config["mounts"][2]["source"] = json!(out.path());
     let bundle = read(&config).unwrap();
 
-    let workload = bundle.workload("/p".into(), 1, "app.wasm", false).unwrap();
+    let workload = bundle.workload(1, "app.wasm", false).unwrap();
 
     let seen: Vec<_> =
         workload.preopens.iter().map(|p| (p.guest_path.as_str(), p.read_only)).collect();

@@ -74,7 +74,6 @@ impl Run {
         }
         let program = program(&wasm, entry, &cache)?;
         let workload = Workload {
-            program: program.path(),
             program_name,
             cwd: None,
             invoke,
@@ -87,7 +86,7 @@ impl Run {
         };
         let cached =
             Cached { image: snapshots::image(&cache), snapshot: snapshots::find(&cache, &program) };
-        let booted = microvm::boot(&workload, Standby::new()?, cached)?;
+        let booted = microvm::boot(&workload, &program.file, Standby::new()?, cached)?;
         if let Some(made) = booted.made() {
             snapshots::keep(&cache, &program, made);
         }

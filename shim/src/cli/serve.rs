@@ -10,7 +10,7 @@ use clap::Args;
 use super::granted::{Granted, Grants};
 use super::{CliError, parse, program};
 use crate::compile::Entry;
-use crate::http::{Isolation, PORT_DEFAULT, Service, Serving};
+use crate::http::{Isolation, PORT_DEFAULT, Port, Service, Serving};
 use crate::microvm::{Cached, RunError, Source, message, status, tell};
 use crate::snapshots;
 use crate::workload::{Text, Workload};
@@ -71,7 +71,6 @@ impl Serve {
             drain: self.drain_timeout.unwrap_or(crate::http::DRAIN_DEFAULT),
         };
         let workload = Workload {
-            program: program.path(),
             program_name: program_name.clone(),
             cwd: None,
             invoke: None,
@@ -84,7 +83,7 @@ impl Serve {
         };
         let cached =
             Cached { image: snapshots::image(&cache), snapshot: snapshots::find(&cache, &program) };
-        let source = match Source::open(&workload, cached)? {
+        let source = match Source::open(&workload, &program.file, cached)? {
             Ok(source) => source,
             Err(exit) => {
                 if let Some(message) = message(&workload, &exit) {
@@ -96,7 +95,8 @@ impl Serve {
         if let Some(made) = source.made() {
             snapshots::keep(&cache, &program, made);
         }
-        let service = Service::bind(source, workload, serving).map_err(RunError::from)?;
+        let port = Port::bind(&serving).map_err(RunError::from)?;
+        let service = Service::new(source, workload, port);
         let addr = service.addr();
         let name = wasm.name();
         Ok(service.serve(|| tell(&format!("hyperlight: serving {name} on http://{addr}")))?)

@@ -19,7 +19,7 @@ pub(crate) async fn launched(script: &str) -> Result<(Container, Child), LaunchE
     let mut idle = Program { file: "/bin/sh".into(), args }.spawn()?;
     idle.confine(Confinement::default()).await?;
     let workload = serde_json::json!({
-        "program": "", "program_name": "app.wasm", "args": [], "env": [], "preopens": [],
+        "program_name": "app.wasm", "args": [], "env": [], "preopens": [],
         "memory": 1 << 20,
     });
     let work = Work {

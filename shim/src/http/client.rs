@@ -13,6 +13,8 @@ mod connect;
 mod failure;
 mod tls;
 
+pub(super) use tls::open_ahead;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;

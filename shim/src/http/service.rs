@@ -55,32 +55,45 @@ pub enum ServiceError {
 pub struct Service {
     source: Source,
     workload: Workload,
+    port: Port,
+}
+
+/// A port that is bound, and not open.
+#[derive(Debug)]
+pub struct Port {
     serving: Serving,
     socket: TcpSocket,
     addr: SocketAddr,
 }
 
-impl Service {
-    /// Binds the port for the component of `source`.
+impl Port {
+    /// Binds the port that `serving` names.
+    ///
+    /// As many connections may be open as the process may have descriptors.
     ///
     /// # Errors
     ///
     /// [`ServiceError::Listen`].
-    pub fn bind(
-        source: Source,
-        workload: Workload,
-        serving: Serving,
-    ) -> Result<Self, ServiceError> {
+    pub fn bind(serving: &Serving) -> Result<Self, ServiceError> {
+        raise_descriptor_limit();
         let listen = |source| ServiceError::Listen { addr: serving.addr, source };
         let socket = bind(serving.addr).map_err(listen)?;
         let addr = socket.local_addr().map_err(listen)?;
-        Ok(Self { source, workload, serving, socket, addr })
+        Ok(Self { serving: serving.clone(), socket, addr })
+    }
+}
+
+impl Service {
+    /// The component of `source`, at `port`.
+    #[must_use]
+    pub const fn new(source: Source, workload: Workload, port: Port) -> Self {
+        Self { source, workload, port }
     }
 
     /// Where connections are taken.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
-        self.addr
+        self.port.addr
     }
 
     /// What its micro-VMs are started from.
@@ -96,7 +109,6 @@ impl Service {
     ///
     /// [`RunError::Service`].
     pub fn serve(self, listening: impl FnOnce()) -> Result<u8, RunError> {
-        raise_descriptor_limit();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -108,7 +120,7 @@ impl Service {
     }
 
     fn serve_on(self, runtime: &Runtime, listening: impl FnOnce()) -> Result<u8, ServiceError> {
-        let Self { source, workload, serving, socket, addr } = self;
+        let Self { source, workload, port: Port { serving, socket, addr } } = self;
         let entered = runtime.enter();
         let mut signals = Signals::new().map_err(ServiceError::Runtime)?;
         let pool = Pool::new(source, workload, &serving);

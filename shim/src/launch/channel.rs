@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | shim | [`Order::Confine`] | | go where the task is to live |
 //! | shim | [`Order::Join`] | | join the task's control group |
-//! | shim | [`Order::Run`] | [`Handed`] | open everything the workload names, make the micro-VM |
+//! | shim | [`Order::Run`] | [`Handed`] | be locked, open everything the workload names, make the micro-VM |
 //! | VMM | [`Report::Ready`] | | it stands, and waits |
 //! | shim | [`Order::Start`] | | run the program |
 //! | VMM | [`Report::Error`] | | in place of being ready: what is wrong |
@@ -47,7 +47,7 @@ const CHUNK_BYTES: usize = 16 << 10;
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Order {
     /// Enter the task's namespaces.
-    Confine(Confinement),
+    Confine(Box<Confinement>),
     /// Join the control group by these files.
     Join(Vec<PathBuf>),
     /// Make the micro-VM. The program's path in it is not used: it comes as a descriptor.
@@ -70,10 +70,12 @@ pub(crate) enum Report {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cost {
-    /// Entering namespaces and binding files, by the clock.
+    /// Entering namespaces and mounting what the process is to see, by the clock.
     pub confine: u64,
     /// Joining the control group, by the clock.
     pub join: u64,
+    /// Opening what cannot be opened later, and locking the process, by the clock.
+    pub lock: u64,
     /// Opening what the workload names and making the micro-VM, by the clock.
     pub boot: u64,
     /// CPU time of the process from its first instruction on.

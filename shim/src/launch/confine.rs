@@ -1,19 +1,30 @@
-//! Where a VMM process lives: its namespaces, and the files of the host that it sees.
+//! Where a VMM process lives: its namespaces, and the root file system that it sees.
 //!
 //! Rule: the process goes there by itself, while it has one thread and has read nothing of its work. It
-//! comes from the shim's binary and the shim's namespaces, so it may do what the shim may do.
+//! comes from the shim's binary and the shim's namespaces, so it may do what the shim may do, until it is
+//! locked ([`crate::jail`]). Its pid namespace alone is made by the shim, as no process can change its own.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 
-use crate::binds::{BindError, bind_files};
-use crate::bundle::{Bind, Namespace, Namespaces};
+use crate::bundle::{Namespace, Namespaces};
+use crate::jail::root::RootError;
+use crate::jail::{Lock, ResourceLimit, Root, User};
+
+/// Ports below this one are for the privileged, unless a network namespace says otherwise.
+const FIRST_FREE_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+
+/// The stack of a thread that spawns one process.
+const STACK_BYTES: usize = 256 << 10;
 
 /// What failed.
 #[derive(Debug, thiserror::Error)]
@@ -31,64 +42,163 @@ pub(crate) enum ConfineError {
     /// New namespaces could not be made.
     #[error("make the VMM's namespaces")]
     Unshare(#[source] io::Error),
-    /// A file could not be bound.
+    /// The host name could not be set.
+    #[error("set the host name to {name:?}")]
+    Hostname {
+        /// The name.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The root file system could not be made.
     #[error(transparent)]
-    Bind(#[from] BindError),
+    Root(#[from] RootError),
+    /// The process could not find out its own id.
+    #[error("read /proc/self: mount proc at /proc")]
+    Pid(#[source] io::Error),
 }
 
-/// Where a VMM process is to live.
+/// Where a VMM process is to live, and what it is left with there. Any number of processes can be sent to
+/// the same place.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Confinement {
-    /// Its namespaces, beside a mount namespace of its own.
+    /// Its namespaces, beside a mount namespace.
     pub namespaces: Namespaces,
-    /// Its root file system, mounted already.
-    pub rootfs: PathBuf,
-    /// The files of the host that are bound into it; directories among them are left out.
-    pub binds: Vec<Bind>,
+    /// The host name in a new uts namespace.
+    pub hostname: Option<String>,
+    /// Whether the ports below 1024 of a new network namespace are for everyone in it.
+    pub all_ports: bool,
+    /// What it sees.
+    pub view: View,
+    /// Whose files it uses.
+    pub user: User,
+    /// Its resource limits.
+    pub limits: Vec<ResourceLimit>,
+}
+
+/// What a process sees of file systems.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum View {
+    /// A root file system, in a mount namespace of its own.
+    Root(Root),
+    /// What the process sees whose mount namespace this is: `/proc/PID/ns/mnt`.
+    Of(PathBuf),
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self::Root(Root::default())
+    }
 }
 
 impl Confinement {
-    /// Moves this process, which has one thread, into the namespaces, and binds the files there.
+    /// The place of the process `pid`, which was sent to this one: the same namespaces and mounts.
+    #[must_use]
+    pub fn shared_with(&self, pid: u32) -> Self {
+        let file = |name: &str| PathBuf::from(format!("/proc/{pid}/ns/{name}"));
+        let join = |name| Some(Namespace::Join(file(name)));
+        Self {
+            namespaces: Namespaces {
+                network: join("net"),
+                ipc: join("ipc"),
+                uts: join("uts"),
+                pid: join("pid"),
+            },
+            hostname: None,
+            all_ports: false,
+            view: View::Of(file("mnt")),
+            ..self.clone()
+        }
+    }
+
+    /// Moves this process, which has one thread, into the namespaces, and makes what it is to see.
     ///
     /// # Errors
     ///
     /// See [`ConfineError`]; the process may then be anywhere, and should end.
-    pub(crate) fn enter(&self) -> Result<(), ConfineError> {
-        enter(&self.namespaces)?;
-        Ok(bind_files(&self.rootfs, &self.binds)?)
+    pub(crate) fn enter(self) -> Result<Lock, ConfineError> {
+        let Self { namespaces, hostname, all_ports, view, user, limits } = self;
+        // In a pid namespace of its own the process does not know what others call it.
+        let pid = fs::read_link("/proc/self").map_err(ConfineError::Pid)?;
+        let pid = pid.to_str().and_then(|pid| pid.parse().ok());
+        let pid = pid.ok_or_else(|| ConfineError::Pid(io::ErrorKind::InvalidData.into()))?;
+        enter(&namespaces, matches!(view, View::Root(_)))?;
+        if namespaces.uts == Some(Namespace::New)
+            && let Some(name) = hostname
+        {
+            nix::unistd::sethostname(&name)
+                .map_err(|errno| ConfineError::Hostname { name, source: errno.into() })?;
+        }
+        if namespaces.network == Some(Namespace::New)
+            && all_ports
+            && let Err(error) = fs::write(FIRST_FREE_PORT, "0")
+        {
+            log::warn!("the ports below 1024 cannot be bound: write {FIRST_FREE_PORT}: {error}");
+        }
+        let root = match view {
+            View::Root(root) => Some(root.make()?),
+            View::Of(path) => {
+                join("mount", CloneFlags::CLONE_NEWNS, &path)?;
+                None
+            }
+        };
+        Ok(Lock { root, user, pid, limits })
     }
 }
 
-/// Moves the calling thread into a mount namespace of its own and into the namespaces asked for.
-fn enter(namespaces: &Namespaces) -> Result<(), ConfineError> {
+/// Spawns `command` in a pid namespace. A process cannot change its own, and a thread can only say where its
+/// children go: so a thread that does nothing else says it. Needs a tokio runtime.
+///
+/// # Errors
+///
+/// There is no such namespace, or the process cannot be started.
+pub(super) fn spawn_in(mut command: Command, pid: &Namespace) -> io::Result<Child> {
+    let runtime = Handle::current();
+    thread::scope(|scope| {
+        let spawn = || {
+            match pid {
+                Namespace::New => unshare(CloneFlags::CLONE_NEWPID)?,
+                Namespace::Join(path) => setns(File::open(path)?, CloneFlags::CLONE_NEWPID)?,
+            }
+            let _entered = runtime.enter();
+            command.spawn()
+        };
+        let thread = thread::Builder::new().name("spawn".to_owned()).stack_size(STACK_BYTES);
+        let spawned = thread.spawn_scoped(scope, spawn)?;
+        spawned.join().map_err(|_panicked| io::Error::other("the thread ended"))?
+    })
+}
+
+/// Moves the calling thread into the namespaces asked for, and into a mount namespace of its own if it is to
+/// have one.
+fn enter(namespaces: &Namespaces, own_mounts: bool) -> Result<(), ConfineError> {
     let wanted = [
         ("network", CloneFlags::CLONE_NEWNET, &namespaces.network),
         ("ipc", CloneFlags::CLONE_NEWIPC, &namespaces.ipc),
         ("uts", CloneFlags::CLONE_NEWUTS, &namespaces.uts),
     ];
-    let mut fresh = CloneFlags::CLONE_NEWNS;
-    let mut joined = Vec::new();
+    let mut fresh = if own_mounts { CloneFlags::CLONE_NEWNS } else { CloneFlags::empty() };
     for (kind, flag, namespace) in wanted {
         match namespace {
             Some(Namespace::New) => fresh |= flag,
-            Some(Namespace::Join(path)) => {
-                let enter = |source| ConfineError::Enter { kind, path: path.clone(), source };
-                joined.push((File::open(path).map_err(enter)?, flag, kind, path));
-            }
+            Some(Namespace::Join(path)) => join(kind, flag, path)?,
             None => {}
         }
     }
-    for (file, flag, kind, path) in joined {
-        setns(file.as_fd(), flag).map_err(|errno| ConfineError::Enter {
-            kind,
-            path: path.clone(),
-            source: errno.into(),
-        })?;
-    }
     unshare(fresh).map_err(|errno| ConfineError::Unshare(errno.into()))?;
-    // Mounts made in here stay in here; unmounts of the host come through, so that a long-lived
-    // task does not keep the file systems of others busy.
+    if !own_mounts {
+        return Ok(());
+    }
+    // Mounts made in here stay in here; what the host does to a bound directory that follows it comes
+    // through.
     mount_change(Path::new("/"), MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(|errno| ConfineError::Unshare(errno.into()))
+}
+
+fn join(kind: &'static str, flag: CloneFlags, path: &Path) -> Result<(), ConfineError> {
+    let enter = |source| ConfineError::Enter { kind, path: path.to_owned(), source };
+    let file = File::open(path).map_err(enter)?;
+    setns(file.as_fd(), flag).map_err(|errno| enter(errno.into()))
 }

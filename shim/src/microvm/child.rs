@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -19,10 +19,11 @@ use rustix::termios::isatty;
 use rustix::time::{ClockId, clock_gettime};
 use vmm::Snapshot;
 
-use super::{Booted, Cached, RunError, STATUS_ERROR, Source, Standby, boot, message};
+use super::{Booted, Cached, RunError, STATUS_ERROR, Source, Standby, boot, message, signals};
 use crate::cgroup::{self, CgroupError};
 use crate::error::line;
-use crate::http::Service;
+use crate::http::{Port, Service};
+use crate::jail::{self, JailError, Lock};
 use crate::launch::channel::{Order, Orders, Report};
 use crate::launch::confine::ConfineError;
 use crate::launch::{Cost, PROCESS_NAME};
@@ -44,6 +45,10 @@ enum ChildError {
     Confine(#[from] ConfineError),
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    #[error("take signals")]
+    Signals(#[source] io::Error),
+    #[error(transparent)]
+    Jail(#[from] JailError),
     #[error(transparent)]
     Run(#[from] RunError),
     #[error("report to the shim")]
@@ -82,6 +87,7 @@ fn take_socket() -> Result<UnixStream, ChildError> {
 }
 
 fn serve(mut orders: Orders) -> Result<u8, ChildError> {
+    signals::end_by_default().map_err(ChildError::Signals)?;
     // While the shim looks for the program.
     let standby = Standby::new();
     let (standing, cost) = match prepare(&mut orders, standby) {
@@ -111,7 +117,7 @@ fn serve(mut orders: Orders) -> Result<u8, ChildError> {
             }
             Ok(outcome.status())
         }
-        Standing::Service(service) => Ok(service.serve(|| {})?),
+        Standing::Service(service) => Ok(service.serve(signals::leave_to_service)?),
     }
 }
 
@@ -129,11 +135,12 @@ fn prepare(
     standby: Result<Standby, RunError>,
 ) -> Result<Option<(Standing, Cost)>, ChildError> {
     let mut cost = Cost::default();
-    let mut workload = loop {
+    let mut lock = None;
+    let workload = loop {
         match orders.next().map_err(ChildError::Read)? {
             Some(Order::Confine(confinement)) => {
                 let since = Instant::now();
-                confinement.enter()?;
+                lock = Some(confinement.enter()?);
                 cost.confine = micros(since);
             }
             Some(Order::Join(files)) => {
@@ -146,14 +153,13 @@ fn prepare(
             None => return Ok(None),
         }
     };
+    let lock = lock.ok_or(ChildError::OutOfTurn)?;
     let since = Instant::now();
     let handed = orders.descriptors().map_err(ChildError::Read)?;
     let [stdin, stdout, stderr] = handed.stdio;
     take_streams(&stdin, &stdout, &stderr).map_err(ChildError::Descriptors)?;
     take_terminal().map_err(ChildError::Descriptors)?;
-    // By its descriptor: a cached program could be replaced between two openings, and one that is not
-    // cached has no other path.
-    workload.program = format!("/proc/self/fd/{}", handed.program.as_raw_fd()).into();
+    let program = File::from(handed.program);
     let snapshot = File::from(handed.snapshot);
     let is_wanted = snapshot.metadata().map_err(ChildError::Descriptors)?.len() == 0;
     let given = match is_wanted {
@@ -163,7 +169,11 @@ fn prepare(
     let image = File::from(handed.image);
     let has_image = image.metadata().map_err(ChildError::Descriptors)?.len() > 0;
     let cached = Cached { image: has_image.then_some(image), snapshot: given };
-    let standing = stand(workload, standby?, cached)?;
+    let standby = standby?;
+    let port = take_to_jail(lock, &workload)?;
+    cost.lock = micros(since);
+    let since = Instant::now();
+    let standing = stand(workload, program, standby, cached, port)?;
     if let (Some(made), true) = (standing.made(), is_wanted)
         && let Err(error) = made.write_to(&snapshot)
     {
@@ -176,21 +186,31 @@ fn prepare(
     Ok(Some((standing, cost)))
 }
 
+/// Opens what the process has no way to later, the port of a service among it, and locks the process.
+fn take_to_jail(lock: Lock, workload: &Workload) -> Result<Option<Port>, ChildError> {
+    jail::open_ahead(workload)?;
+    let port = match &workload.serving {
+        Some(serving) => Some(Port::bind(serving).map_err(RunError::from)?),
+        None => None,
+    };
+    lock.lock(workload)?;
+    Ok(port)
+}
+
 /// Gets a workload to where it waits for its start.
 fn stand(
     workload: Box<Workload>,
+    program: File,
     standby: Standby,
     cached: Cached,
+    port: Option<Port>,
 ) -> Result<Standing, ChildError> {
-    let Some(serving) = workload.serving.clone() else {
-        let booted = boot(&workload, standby, cached)?;
+    let Some(port) = port else {
+        let booted = boot(&workload, &program, standby, cached)?;
         return Ok(Standing::Program(workload, Box::new(booted)));
     };
-    match Source::open(&workload, cached)? {
-        Ok(source) => {
-            let service = Service::bind(source, *workload, serving).map_err(RunError::from)?;
-            Ok(Standing::Service(Box::new(service)))
-        }
+    match Source::open(&workload, &program, cached)? {
+        Ok(source) => Ok(Standing::Service(Box::new(Service::new(source, *workload, port)))),
         // Who starts it is told as of any other program.
         Err(exit) => Ok(Standing::Program(workload, Box::new(Booted::ended(exit)))),
     }

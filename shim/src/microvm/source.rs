@@ -41,21 +41,22 @@ struct Dir {
 }
 
 impl Source {
-    /// Opens everything that `workload` names, and gets the program's snapshot. The inner error is the end
+    /// Opens everything that `workload` names, and gets the snapshot of its compiled program. The inner error is the end
     /// of a guest that could not load the program.
     ///
     /// # Errors
     ///
     /// [`RunError`].
-    pub fn open(workload: &Workload, cached: Cached) -> Result<Result<Self, Exit>, RunError> {
+    pub fn open(
+        workload: &Workload,
+        program: &File,
+        cached: Cached,
+    ) -> Result<Result<Self, Exit>, RunError> {
         let image = match cached.image {
             Some(file) => Image::from_file(GUEST_IMAGE, &file)?,
             None => Image::parse(GUEST_IMAGE)?,
         };
-        let path = &workload.program;
-        let program = File::open(path)
-            .map_err(|source| RunError::OpenProgram { path: path.clone(), source })?;
-        let program = Program::from_file(&program)?;
+        let program = Program::from_file(program)?;
         let config = Config::new(workload.memory.get())?;
         let dirs = workload.preopens.iter().map(Dir::open).collect::<Result<_, _>>()?;
         let kept = cached.snapshot.and_then(|file| match Snapshot::from_file(file) {

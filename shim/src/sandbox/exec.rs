@@ -6,18 +6,16 @@
 //!
 //! Its micro-VM has as much memory as the container's; the limit of the control group counts them together.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::process::Child;
 use tokio::sync::oneshot;
 
-use super::place::confinement;
 use super::{Given, Sandbox, compile};
 use crate::aot::CompiledProgram;
 use crate::artifact::{self, ArtifactError};
-use crate::bundle::{Bundle, Namespace, Namespaces};
+use crate::bundle::{Bundle, Namespace};
 use crate::compile::Entry as ProgramEntry;
 use crate::container::{Container, Exec};
 use crate::error::Error;
@@ -101,14 +99,18 @@ impl Sandbox {
         let mut bundle = Bundle::read(container.bundle(), namespace, container.id())?;
         bundle.memory_limit = container.memory_limit(bundle.memory_limit);
         let bundle = bundle.of_exec(&exec.spec)?;
-        let (program, given, name) = self.command(&bundle, container.id()).await?;
+        let (program, given, name) = self.command(&bundle, container).await?;
         let Given { image, snapshot, wanted } = given;
-        let workload = bundle.workload(PathBuf::new(), program.bytes, &name, false)?;
+        let workload = bundle.workload(program.bytes, &name, false)?;
         let file = program.file.try_clone().map_err(Error::Descriptor)?;
         let owner = Owner { namespace, id: &exec.id, in_pod: bundle.in_pod };
         let (stdio, held) = stdio::open(exec.process.stdio(), owner, bundle.window).await?;
-        let mut idle = self.environment.vmm.spawn()?;
-        if let Err(error) = place(container, &bundle, &mut idle).await {
+        // Named by the container's own process, which is looked for afterwards: if it lives, they were its
+        // namespaces.
+        let confinement = bundle.confinement.shared_with(container.pid());
+        let of_container = confinement.namespaces.pid.clone().unwrap_or(Namespace::New);
+        let mut idle = self.environment.vmm.spawn_in(&of_container)?;
+        if let Err(error) = place(container, confinement, &bundle, &mut idle).await {
             idle.end().await;
             return Err(error.into());
         }
@@ -124,18 +126,19 @@ impl Sandbox {
     async fn command(
         &self,
         bundle: &Bundle,
-        id: &str,
+        container: &Container,
     ) -> Result<(CompiledProgram, Given, String), Error> {
-        let (cache, bundle) = (self.environment.cache.clone(), bundle.clone());
+        let (cache, bundle, pid) =
+            (self.environment.cache.clone(), bundle.clone(), container.pid());
         let ready = tokio::task::spawn_blocking(move || {
-            let wasm = artifact::command(&bundle)?;
+            let wasm = artifact::command(&bundle, pid)?;
             let name = wasm.name().to_owned();
             let program = compile(&cache, &wasm, ProgramEntry::Command)
                 .map_err(|source| Error::Compile { name: name.clone(), source })?;
             let given = Given::new(&cache, &program).map_err(Error::Descriptor)?;
             Ok((program, given, name))
         });
-        ready.await.unwrap_or_else(|_panicked| Err(Error::CutOff(id.to_owned())))
+        ready.await.unwrap_or_else(|_panicked| Err(Error::CutOff(container.id().to_owned())))
     }
 
     /// Starts the program of a VMM process that is ready, watches and announces it; or ends it, if it is no
@@ -173,31 +176,14 @@ impl Sandbox {
 /// Sends a VMM process to where the container's own lives.
 async fn place(
     container: &Container,
+    confinement: Confinement,
     bundle: &Bundle,
     idle: &mut Idle,
 ) -> Result<(), LaunchError> {
-    idle.confine(beside(confinement(bundle), container.pid())).await?;
+    idle.confine(confinement).await?;
     idle.join(container.cgroup().join_files()).await?;
     adjust_oom_score(idle.pid(), bundle.oom_score_adj);
     Ok(())
-}
-
-/// The confinement of a process beside process `pid`, of which the container's own has `own`.
-///
-/// Its namespaces are named by that process, which the sandbox looks for afterwards: if it lives, they were
-/// its namespaces.
-fn beside(own: Confinement, pid: u32) -> Confinement {
-    let of_process = |namespace: Option<Namespace>, kind: &str| {
-        namespace.map(|_| Namespace::Join(format!("/proc/{pid}/ns/{kind}").into()))
-    };
-    let Namespaces { network, ipc, uts, pid: pid_namespace } = own.namespaces;
-    let namespaces = Namespaces {
-        network: of_process(network, "net"),
-        ipc: of_process(ipc, "ipc"),
-        uts: of_process(uts, "uts"),
-        pid: of_process(pid_namespace, "pid"),
-    };
-    Confinement { namespaces, ..own }
 }
 
 /// The exit status of an exec that cannot be started, as a shell has it.

@@ -15,7 +15,7 @@ use crate::bundle::Bundle;
 use crate::cgroup::Hierarchies;
 use crate::container::OwnedCgroup;
 use crate::error::Error;
-use crate::launch::{Confinement, Idle, adjust_oom_score};
+use crate::launch::{Idle, adjust_oom_score};
 use crate::leftovers::Leftovers;
 use crate::rootfs::{Rootfs, RootfsError};
 
@@ -62,7 +62,7 @@ pub(super) async fn make(
     // The process copies the mounts it finds: the root file system has to be among them. If there is
     // none, the thread says why.
     let confined = match is_mounted.wait_for(|mounted| *mounted).await.map(drop) {
-        Ok(()) => idle.confine(confinement(bundle)).await,
+        Ok(()) => idle.confine(bundle.confinement.clone()).await,
         Err(_) => Ok(()),
     };
     let made = receive.await.map_err(|_| lost(io::Error::other("the thread ended")))?;
@@ -92,13 +92,4 @@ fn make_here(
     })?;
     adjust_oom_score(pid, bundle.oom_score_adj);
     Ok(Place { rootfs, cgroup, told: Ok(()), rootfs_took, cgroup_took })
-}
-
-/// Where the process of a container is to live.
-pub(super) fn confinement(bundle: &Bundle) -> Confinement {
-    Confinement {
-        namespaces: bundle.namespaces.clone(),
-        rootfs: bundle.rootfs.clone(),
-        binds: bundle.binds.clone(),
-    }
 }

@@ -67,6 +67,7 @@ impl Steps {
             spawn_ms = ms(self.spawn), rootfs_ms = ms(self.rootfs), cgroup_ms = ms(self.cgroup),
             find_ms = ms(self.find), program_ms = ms(self.program), ready_ms = ms(self.ready),
             vmm_confine_ms = of_vmm(self.vmm.confine), vmm_join_ms = of_vmm(self.vmm.join),
+            vmm_lock_ms = of_vmm(self.vmm.lock),
             vmm_boot_ms = of_vmm(self.vmm.boot),
             vmm_cpu_ms = of_vmm(self.vmm.cpu), cpu_ms = ms(cpu().saturating_sub(self.cpu_before));
             "start"

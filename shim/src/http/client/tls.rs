@@ -4,7 +4,7 @@
 
 use std::io::{self, Read as _};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustls::pki_types::CertificateDer;
@@ -25,11 +25,7 @@ const BUNDLE_BYTES_MAX: u64 = 4 << 20;
 /// The cryptography does not go with the protocol: a bug of ours.
 pub(super) fn config(root: Option<&Path>) -> Result<Arc<ClientConfig>, rustls::Error> {
     let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    for error in &system.errors {
-        log::debug!("read the roots of the system: {error}");
-    }
-    roots.add_parsable_certificates(system.certs);
+    roots.add_parsable_certificates(of_system());
     if let Some(root) = root {
         roots.add_parsable_certificates(bundle(root));
     }
@@ -42,10 +38,42 @@ pub(super) fn config(root: Option<&Path>) -> Result<Arc<ClientConfig>, rustls::E
     Ok(Arc::new(config))
 }
 
+/// Opens the bundle of the system for a process that is locked later, and takes no other roots of the system
+/// from then on.
+pub(in crate::http) fn open_ahead() {
+    AHEAD.get_or_init(|| {
+        BUNDLES.iter().find_map(|path| std::fs::File::open(Path::new("/").join(path)).ok())
+    });
+}
+
+/// What [`open_ahead`] has opened, if it was called.
+static AHEAD: OnceLock<Option<std::fs::File>> = OnceLock::new();
+
+/// The certificates that the system trusts.
+fn of_system() -> Vec<CertificateDer<'static>> {
+    if let Some(ahead) = AHEAD.get() {
+        let mut text = Vec::new();
+        let read = ahead.as_ref().map(|file| file.take(BUNDLE_BYTES_MAX).read_to_end(&mut text));
+        if let Some(Err(error)) = read {
+            log::debug!("read the roots of the system: {error}");
+        }
+        return certificates(&text);
+    }
+    let system = rustls_native_certs::load_native_certs();
+    for error in &system.errors {
+        log::debug!("read the roots of the system: {error}");
+    }
+    system.certs
+}
+
 /// The certificates of the first bundle in `root`; those that are none are left out.
 fn bundle(root: &Path) -> Vec<CertificateDer<'static>> {
     let text = BUNDLES.iter().find_map(|path| read(root, path).ok()).unwrap_or_default();
-    CertificateDer::pem_slice_iter(&text).filter_map(Result::ok).collect()
+    certificates(&text)
+}
+
+fn certificates(text: &[u8]) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(text).filter_map(Result::ok).collect()
 }
 
 /// Reads a file of the program's: no link leads out of its root, and nothing waits.

@@ -20,7 +20,7 @@ fn file_with(text: &str) -> File {
 fn workload(arg: &str) -> Box<Workload> {
     Box::new(
         serde_json::from_value(serde_json::json!({
-            "program": "", "program_name": "app.wasm", "args": [arg], "env": [],
+            "program_name": "app.wasm", "args": [arg], "env": [],
             "preopens": [], "memory": 1 << 20,
         }))
         .unwrap(),
@@ -41,7 +41,7 @@ async fn orders_arrive_one_by_one_and_descriptors_with_the_one_they_belong_to() 
     let [program, snapshot, image, stdin, stdout, stderr] = files;
     let handed = Handed { program, snapshot, image, stdio: [stdin, stdout, stderr] };
 
-    send(&mut shim, &Order::Confine(Confinement::default()), &[]).await.unwrap();
+    send(&mut shim, &Order::Confine(Box::default()), &[]).await.unwrap();
     send(&mut shim, &Order::Run(workload("a")), &handed.borrowed()).await.unwrap();
     send(&mut shim, &Order::Start, &[]).await.unwrap();
     drop(shim);

@@ -10,7 +10,7 @@ use crate::launch::channel::{Handed, report, send};
 fn workload() -> Box<Workload> {
     Box::new(
         serde_json::from_value(serde_json::json!({
-            "program": "", "program_name": "app.wasm", "args": ["app.wasm"], "env": [],
+            "program_name": "app.wasm", "args": ["app.wasm"], "env": [],
             "preopens": [], "memory": 64 << 20,
         }))
         .unwrap(),
@@ -66,14 +66,14 @@ async fn a_namespace_that_does_not_exist_is_reported_by_its_path() {
     let network = Some(Namespace::Join("/nonexistent/netns".into()));
     let namespaces = Namespaces { network, ..Namespaces::default() };
     let confinement = Confinement { namespaces, ..Confinement::default() };
-    let (ended, report) = served(vec![Order::Confine(confinement)], b"").await;
+    let (ended, report) = served(vec![Order::Confine(Box::new(confinement))], b"").await;
     assert_eq!(ended.unwrap(), STATUS_ERROR);
     assert!(error(report).starts_with("enter network namespace /nonexistent/netns: "));
 }
 
 #[tokio::test]
-async fn a_program_that_cannot_be_opened_is_reported() {
+async fn work_for_a_process_that_is_not_confined_is_refused() {
     let (ended, report) = served(vec![Order::Run(workload())], b"").await;
     assert_eq!(ended.unwrap(), STATUS_ERROR);
-    assert!(!error(report).is_empty());
+    assert!(error(report).contains("out of turn"));
 }
