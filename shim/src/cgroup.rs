@@ -94,7 +94,9 @@ pub enum CgroupError {
         value: String,
     },
     /// Processes cannot be kept from running.
-    #[error("no cgroup freezer is available: mount the cgroup v1 controller \"freezer\", or cgroup2")]
+    #[error(
+        "no cgroup freezer is available: mount the cgroup v1 controller \"freezer\", or cgroup2"
+    )]
     NoFreezer,
     /// The processes did not stand still.
     #[error("the processes of cgroup {} did not stand still within {seconds} s", dir.display())]

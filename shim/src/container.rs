@@ -16,11 +16,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_spec::runtime::LinuxResources;
 use rustix::process::Signal;
-use tokio::process::Child;
 
 use crate::cgroup::{Cgroup, CgroupError, Metrics};
 use crate::error::line;
-use crate::launch::Vmm;
+use crate::launch::{Launched, ProcessEnd};
+use crate::linux::{LinuxContainer, LinuxError};
 use crate::rootfs::{Rootfs, RootfsError};
 use crate::sandbox::Steps;
 use crate::signal;
@@ -87,6 +87,9 @@ pub enum ContainerError {
     /// Its root file system failed.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
+    /// The node's OCI runtime failed.
+    #[error(transparent)]
+    Linux(#[from] LinuxError),
 }
 
 /// A control group that goes when it is dropped, with what is in it.
@@ -130,6 +133,8 @@ pub struct Held {
     pub cgroup: OwnedCgroup,
     /// Its root file system.
     pub rootfs: Rootfs,
+    /// What the node's OCI runtime has of it, if it is a Linux container.
+    pub linux: Option<LinuxContainer>,
 }
 
 /// A container with a VMM process, alive or ended.
@@ -143,6 +148,7 @@ pub struct Container {
     /// What the container is limited to, where that is no longer what its bundle says.
     limits: Mutex<Option<LinuxResources>>,
     held: Mutex<Option<(OwnedCgroup, Rootfs)>>,
+    linux: Option<LinuxContainer>,
     steps: Steps,
     /// SIGKILL has been sent: nothing keeps it from its end.
     doomed: AtomicBool,
@@ -151,19 +157,19 @@ pub struct Container {
 }
 
 impl Container {
-    /// A container whose VMM process is ready, and the process, to be watched
+    /// A container whose process is ready, and the end of that, to be watched
     /// ([`Container::ended`]).
     #[must_use]
     pub fn new(
         id: String,
         bundle: PathBuf,
         stdio: StdioPaths,
-        vmm: Vmm,
+        launched: Launched,
         held: Held,
         steps: Steps,
-    ) -> (Self, Child) {
+    ) -> (Self, ProcessEnd) {
         let process = Process::new(format!("task {id}"), stdio);
-        process.launched(vmm.pid, vmm.pidfd, vmm.start, held.stdio);
+        process.launched(launched.pid, launched.pidfd, launched.start, held.stdio);
         let container = Self {
             id,
             bundle,
@@ -172,11 +178,12 @@ impl Container {
             cgroup: held.cgroup.0.clone(),
             limits: Mutex::default(),
             held: Mutex::new(Some((held.cgroup, held.rootfs))),
+            linux: held.linux,
             steps,
             doomed: AtomicBool::new(false),
             oom_kills: AtomicU64::new(0),
         };
-        (container, vmm.child)
+        (container, launched.end)
     }
 
     /// Its name in containerd.
@@ -201,6 +208,21 @@ impl Container {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// What the node's OCI runtime has of it, if it is a Linux container.
+    #[must_use]
+    pub fn linux(&self) -> Option<&LinuxContainer> {
+        self.linux.as_ref()
+    }
+
+    /// Whether it may be started.
+    ///
+    /// # Errors
+    ///
+    /// It has been started before, or has ended.
+    pub fn may_start(&self) -> Result<(), ContainerError> {
+        self.process.check(Step::Start).map(drop)
     }
 
     /// What its creation took.
@@ -368,6 +390,9 @@ impl Container {
         drop(self.process.take_stdio());
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((cgroup, rootfs)) = &mut *held {
+            if let Some(linux) = &self.linux {
+                linux.delete()?;
+            }
             cgroup.0.kill_and_remove()?;
             rootfs.unmount()?;
         }

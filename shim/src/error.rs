@@ -20,6 +20,7 @@ use crate::container::ContainerError;
 use crate::containerd::ContainerdError;
 use crate::holder::HolderError;
 use crate::launch::LaunchError;
+use crate::linux::LinuxError;
 use crate::rootfs::RootfsError;
 use crate::state::Refusal;
 use crate::stdio::StdioError;
@@ -89,13 +90,18 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A part of a request is of a type that nothing is known of.
-    #[error("the request's {part} are of type {kind:?}, not those of the OCI specification for Linux")]
+    #[error(
+        "the request's {part} are of type {kind:?}, not those of the OCI specification for Linux"
+    )]
     RequestType {
         /// Which.
         part: &'static str,
         /// Its type.
         kind: String,
     },
+    /// A Linux container.
+    #[error(transparent)]
+    Linux(#[from] LinuxError),
     /// The VMM process.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -175,6 +181,7 @@ fn code(error: &Error) -> Code {
                 Code::INTERNAL
             }
         },
+        Error::Linux(error) => linux_code(error),
         Error::Launch(error) => match error {
             LaunchError::NotReady(_) => Code::FAILED_PRECONDITION,
             LaunchError::Prepare(_)
@@ -200,6 +207,7 @@ fn code(error: &Error) -> Code {
             ContainerError::ExecExists { .. } => Code::ALREADY_EXISTS,
             ContainerError::Signal(_) => Code::INVALID_ARGUMENT,
             ContainerError::Stdio(error) => stdio_code(error),
+            ContainerError::Linux(error) => linux_code(error),
             ContainerError::Cgroup(error) => cgroup_code(error),
             ContainerError::Kill { .. } | ContainerError::Rootfs(_) => Code::INTERNAL,
         },
@@ -235,6 +243,13 @@ fn stdio_code(error: &StdioError) -> Code {
         | StdioError::Pipe(_)
         | StdioError::Terminal(_)
         | StdioError::Resize { .. } => Code::INTERNAL,
+    }
+}
+
+fn linux_code(error: &LinuxError) -> Code {
+    match error {
+        LinuxError::NoRuntime | LinuxError::Refused { .. } => Code::FAILED_PRECONDITION,
+        LinuxError::Call { .. } | LinuxError::Adopt(_) => Code::INTERNAL,
     }
 }
 

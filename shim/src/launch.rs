@@ -15,14 +15,19 @@ pub(crate) mod confine;
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal,
+    waitid,
+};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::channel::{Handed, Order, Report};
 use crate::bundle::Namespace;
@@ -99,19 +104,57 @@ pub struct Idle {
     socket: tokio::net::UnixStream,
 }
 
-/// A VMM process that is ready.
+/// A process of a task that is ready to be started, or runs: a VMM, mostly.
 #[derive(Debug)]
-pub struct Vmm {
+pub struct Launched {
     /// Its process id.
     pub pid: u32,
     /// A descriptor that stands for the process, also after it has ended.
     pub pidfd: OwnedFd,
     /// What starts it.
     pub start: Starter,
-    /// The process, to be waited for.
-    pub child: Child,
+    /// Its end, to be waited for.
+    pub end: ProcessEnd,
     /// What getting ready took.
     pub cost: Cost,
+}
+
+/// The end of a process. Dropping that of a child ends it.
+#[derive(Debug)]
+pub enum ProcessEnd {
+    /// Of a child that this process has made.
+    OfChild(Box<Child>),
+    /// Of one that another has made and left behind, by its pidfd.
+    OfAdopted(OwnedFd),
+}
+
+impl ProcessEnd {
+    /// Waits for it.
+    ///
+    /// # Errors
+    ///
+    /// The process is not a child of this one any more.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let pidfd = match self {
+            Self::OfChild(child) => return child.wait().await,
+            Self::OfAdopted(pidfd) => pidfd,
+        };
+        // Watched from before the first look on.
+        let mut children = signal(SignalKind::child())?;
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        loop {
+            if let Some(status) = waitid(WaitId::PidFd(pidfd.as_fd()), options)? {
+                return Ok(exit_status(&status));
+            }
+            children.recv().await;
+        }
+    }
+}
+
+/// The status as wait(2) has it: the code in the second byte, or the signal in the first.
+fn exit_status(status: &WaitIdStatus) -> ExitStatus {
+    let code = status.exit_status().map(|code| (code & 0xff) << 8);
+    ExitStatus::from_raw(code.or(status.terminating_signal()).unwrap_or_default())
 }
 
 /// Starts the program of a VMM process. If it is dropped instead, the process ends.
@@ -214,12 +257,18 @@ impl Idle {
     /// # Errors
     ///
     /// See [`LaunchError`]; then the process is gone, and reaped.
-    pub async fn run(mut self, work: Work) -> Result<Vmm, LaunchError> {
+    pub async fn run(mut self, work: Work) -> Result<Launched, LaunchError> {
         let exchanged = tokio::time::timeout(READY_LIMIT, exchange(&mut self.socket, work)).await;
         let outcome = match exchanged {
             Ok(Ok(Some(Report::Ready(cost)))) => {
                 let Self { pid, pidfd, child, socket } = self;
-                return Ok(Vmm { pid, pidfd, start: Starter(Some(socket)), child, cost });
+                return Ok(Launched {
+                    pid,
+                    pidfd,
+                    start: Starter(Some(socket)),
+                    end: ProcessEnd::OfChild(Box::new(child)),
+                    cost,
+                });
             }
             Ok(Ok(Some(Report::Error(message)))) => LaunchError::NotReady(message),
             Ok(Ok(None)) => match self.child.wait().await {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Hierarchies;
 use crate::error::Error;
+use crate::linux::{LinuxContainer, OciRuntime};
 use crate::rootfs;
 
 /// Name of the record in the bundle directory.
@@ -22,13 +23,22 @@ const FILE: &str = "hyperlight.json";
 pub struct Leftovers {
     /// The task's control group: absolute, taken from the root of each hierarchy.
     cgroup: PathBuf,
+    /// Its name for the node's OCI runtime, if it is a Linux container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    linux: Option<String>,
 }
 
 impl Leftovers {
     /// The record of a task whose control group is at `cgroup`, below the root of each hierarchy.
     #[must_use]
     pub fn of(cgroup: &Path) -> Self {
-        Self { cgroup: Path::new("/").join(cgroup) }
+        Self { cgroup: Path::new("/").join(cgroup), linux: None }
+    }
+
+    /// The same of a Linux container that the node's OCI runtime knows as `id`.
+    #[must_use]
+    pub fn of_linux(cgroup: &Path, id: &str) -> Self {
+        Self { linux: Some(id.to_owned()), ..Self::of(cgroup) }
     }
 
     /// Writes the record into the bundle directory `bundle`, which containerd removes with the
@@ -68,7 +78,14 @@ pub fn remove(bundle: &Path, namespace: &str) -> Result<(), Error> {
         // The record was written by a shim; the path is checked again all the same.
         let path = crate::cgroup::parse_path(&record.cgroup.to_string_lossy())
             .map_err(crate::bundle::BundleError::from)?;
-        Ok(Hierarchies::of_this_host()?.cgroup(&path, namespace).kill_and_remove()?)
+        Hierarchies::of_this_host()?.cgroup(&path, namespace).kill_and_remove()?;
+        match record.linux {
+            Some(id) => {
+                let runtime = OciRuntime::of_this_node(namespace)?;
+                Ok(LinuxContainer::left(runtime, &id, bundle).delete()?)
+            }
+            None => Ok(()),
+        }
     });
     let rootfs = rootfs::unmount_all(&bundle.join("rootfs"));
     cgroup?;

@@ -24,6 +24,7 @@ mod inherited;
 pub mod jail;
 pub mod launch;
 pub mod leftovers;
+pub mod linux;
 pub mod microvm;
 pub mod net;
 pub mod rootfs;

@@ -7,6 +7,7 @@
 //! has one thread: what happens between two awaits happens at once.
 
 mod exec;
+mod linux;
 mod place;
 mod pod;
 mod steps;
@@ -20,18 +21,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use tokio::process::Child;
 use tokio::sync::{oneshot, watch};
 
 use crate::aot::{AotCache, CompiledProgram, Wasm};
-use crate::artifact;
+use crate::artifact::{self, ArtifactError};
 use crate::bundle::{Bundle, BundleError, Namespace, Role};
 use crate::compile::{CompileError, Entry as ProgramEntry};
 use crate::container::{Container, Held};
 use crate::containerd::{Containerd, content_dir};
 use crate::error::Error;
 use crate::events::Events;
-use crate::launch::{Idle, Program, Work};
+use crate::launch::{Idle, ProcessEnd, Program, Work};
 use crate::rootfs::MountSource;
 use crate::snapshots;
 use crate::state::Exit;
@@ -116,7 +116,7 @@ impl Sandbox {
             let id = request.id.clone();
             let created = sandbox.prepare_and_launch(&request).await;
             let answer = match created {
-                Ok((container, child)) => Ok(sandbox.adopt(Arc::new(container), child, &request)),
+                Ok((container, end)) => Ok(sandbox.adopt(Arc::new(container), end, &request)),
                 Err(error) => {
                     sandbox.lock().remove(&id);
                     Err(error)
@@ -133,8 +133,12 @@ impl Sandbox {
     /// # Errors
     ///
     /// There is none of that name, or it cannot be started.
-    pub fn start(&self, id: &str) -> Result<u32, Error> {
+    pub async fn start(&self, id: &str) -> Result<u32, Error> {
         let container = self.task(id)?;
+        if let Some(linux) = container.linux() {
+            container.may_start()?;
+            linux.start().await?;
+        }
         container.start()?;
         container.steps().log(id);
         self.events.started(&container);
@@ -255,7 +259,10 @@ impl Sandbox {
         Ok(container)
     }
 
-    async fn prepare_and_launch(&self, request: &CreateTask) -> Result<(Container, Child), Error> {
+    async fn prepare_and_launch(
+        &self,
+        request: &CreateTask,
+    ) -> Result<(Container, ProcessEnd), Error> {
         let mut steps = Steps::begin();
         let namespace = &self.environment.namespace;
         let opened = async {
@@ -283,6 +290,21 @@ impl Sandbox {
             place::make(request, &bundle, namespace, &mut idle, mounted),
             self.program(&request.id, &bundle, is_mounted, &mut steps.find, &mut steps.program),
         );
+        if let (Ok(_), Err(Error::Artifact(ArtifactError::NoWasm { .. })), true) =
+            (&placed, &found, bundle.in_pod)
+        {
+            idle.end().await;
+            let rootfs = placed?.rootfs;
+            return linux::launch(
+                request,
+                &bundle,
+                namespace,
+                rootfs,
+                (task_stdio, held_stdio),
+                steps,
+            )
+            .await;
+        }
         // The place is given back after the process has ended, which is in it.
         let (place, ready) = match placed {
             Ok(mut place) => {
@@ -310,7 +332,8 @@ impl Sandbox {
             }
         };
         let vmm = timed_async(&mut steps.ready, idle.run(work)).await?;
-        let held = Held { stdio: held_stdio, cgroup: place.cgroup, rootfs: place.rootfs };
+        let (cgroup, rootfs) = (place.cgroup, place.rootfs);
+        let held = Held { stdio: held_stdio, cgroup, rootfs, linux: None };
         if let Some((program, made)) = wanted {
             let cache = self.environment.cache.clone();
             tokio::task::spawn_blocking(move || snapshots::keep_file(&cache, &program, &made));
@@ -378,12 +401,12 @@ impl Sandbox {
     fn adopt(
         &self,
         container: Arc<Container>,
-        child: Child,
+        end: ProcessEnd,
         request: &CreateTask,
     ) -> Arc<Container> {
         self.lock().insert(request.id.clone(), Entry::Ready(Arc::clone(&container)));
         self.events.created(&container, &request.rootfs);
-        tokio::spawn(watch(Arc::clone(&container), child, self.events.clone()));
+        tokio::spawn(watch(Arc::clone(&container), end, self.events.clone()));
         container
     }
 
@@ -393,8 +416,8 @@ impl Sandbox {
 }
 
 /// Waits for the end of a container's process and announces it.
-async fn watch(container: Arc<Container>, mut child: Child, events: Events) {
-    let status = child.wait().await;
+async fn watch(container: Arc<Container>, mut end: ProcessEnd, events: Events) {
+    let status = end.wait().await;
     // Execs do not outlive it, nor are they announced after it.
     container.end_execs().await;
     if container.ran_out_of_memory() {

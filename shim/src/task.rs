@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use containerd_shim::util::convert_to_any;
 use containerd_shim::{ExitSignal, TtrpcResult};
 use containerd_shim_protos::api;
-use containerd_shim_protos::protobuf::{CodedOutputStream, MessageField};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{CodedOutputStream, MessageField};
 use containerd_shim_protos::shim_async::Task;
 use containerd_shim_protos::ttrpc;
 use containerd_shim_protos::ttrpc::r#async::TtrpcContext;
@@ -68,7 +68,7 @@ impl Task for TaskService {
         request: api::StartRequest,
     ) -> TtrpcResult<api::StartResponse> {
         let started = match request.exec_id.as_str() {
-            "" => self.sandbox.start(&request.id),
+            "" => self.sandbox.start(&request.id).await,
             exec => {
                 log::info!(task = request.id.as_str(), exec; "start");
                 self.sandbox.start_exec(&request.id, exec).await

@@ -40,17 +40,33 @@ fn an_exec_runs_a_command_with_arguments_environment_and_streams_of_its_own() {
     // The same name again, once it is deleted.
     assert_eq!(run(&["bin/exit.wasm", "42"]).code(), 42);
     let trapped = run(&["/bin/trap.wasm"]);
-    assert_eq!((trapped.code(), trapped.stderr.contains("unreachable")), (134, true), "{trapped:?}");
+    assert_eq!(
+        (trapped.code(), trapped.stderr.contains("unreachable")),
+        (134, true),
+        "{trapped:?}"
+    );
 
     let events = it.events.expect(
         "c",
         &[
-            "create", "start", "exec-added", "exec-started", "exit", "exec-added", "exec-started",
-            "exit", "exec-added", "exec-started", "exit",
+            "create",
+            "start",
+            "exec-added",
+            "exec-started",
+            "exit",
+            "exec-added",
+            "exec-started",
+            "exit",
+            "exec-added",
+            "exec-started",
+            "exit",
         ],
     );
     let events = events.unwrap();
-    assert_eq!((&events[3].content["exec_id"], &events[4].content["id"]), (&json!("e"), &json!("e")));
+    assert_eq!(
+        (&events[3].content["exec_id"], &events[4].content["id"]),
+        (&json!("e"), &json!("e"))
+    );
     assert_eq!(events[3].content["pid"], events[4].content["pid"]);
     assert_eq!(events[7].content["exit_status"], 42);
     assert_eq!(it.tasks.get("c", "").unwrap().0, "RUNNING");
@@ -62,8 +78,7 @@ fn an_exec_reads_its_standard_input_to_its_end() {
     require_kvm!();
     let it = fixture();
     let input: String = (0..20_000).map(|line| format!("{line}\n")).collect();
-    let mut command =
-        it.node.ctr_command(["task", "exec", "--exec-id", "e", "c", "/bin/cat.wasm"]);
+    let mut command = it.node.ctr_command(["task", "exec", "--exec-id", "e", "c", "/bin/cat.wasm"]);
 
     let outcome = process::run_with_input(&mut command, input.as_bytes()).unwrap();
 
@@ -209,8 +224,15 @@ fn execs_die_with_the_container_and_are_told_before_it() {
     assert_eq!(it.tasks.get("c", "e1").unwrap().2, 137);
     assert_eq!(it.tasks.delete_exec("c", "e2").unwrap(), 137);
     let topics = [
-        "create", "start", "exec-added", "exec-started", "exec-added", "exec-started", "exit",
-        "exit", "exit",
+        "create",
+        "start",
+        "exec-added",
+        "exec-started",
+        "exec-added",
+        "exec-started",
+        "exit",
+        "exit",
+        "exit",
     ];
     let events = it.events.expect("c", &topics).unwrap();
     assert_eq!(events[8].content["id"], "c");

@@ -30,8 +30,7 @@ impl Session {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&terminal, size).unwrap();
         let stream = || Stdio::from(theirs.try_clone().unwrap());
-        let child =
-            command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
+        let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
         // The command line holds descriptors too.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let terminal = File::from(terminal);

@@ -14,11 +14,8 @@ impl Bundle {
     ///
     /// It has no arguments, or some that cannot be handed to a program.
     pub fn of_exec(self, process: &Process) -> Result<Self, BundleError> {
-        let confinement = Confinement {
-            user: user(process),
-            limits: limits(process),
-            ..self.confinement
-        };
+        let confinement =
+            Confinement { user: user(process), limits: limits(process), ..self.confinement };
         Ok(Self {
             confinement,
             args: args(process).ok_or(BundleError::NoArguments)??,

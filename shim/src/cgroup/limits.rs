@@ -82,7 +82,8 @@ fn left_out(resources: &LinuxResources) -> Vec<&'static str> {
     let is_set = |part: Option<serde_json::Result<serde_json::Value>>| {
         let part = part.and_then(Result::ok);
         part.as_ref().and_then(|part| part.as_object()).is_some_and(|all| {
-            !all.values().all(|value| value.is_null() || value.as_array().is_some_and(Vec::is_empty))
+            !all.values()
+                .all(|value| value.is_null() || value.as_array().is_some_and(Vec::is_empty))
         })
     };
     let memory = resources.memory().unwrap_or_default();
@@ -300,7 +301,10 @@ mod tests {
         let cpu = json!({"cpu": {"burst": 5, "idle": 1}});
         let written = [pair("cpu.max.burst", "5"), pair("cpu.idle", "1")];
         assert_eq!(writes(cpu.clone(), Version::V2), written);
-        assert_eq!(writes(cpu, Version::V1), [pair("cpu.cfs_burst_us", "5"), pair("cpu.idle", "1")]);
+        assert_eq!(
+            writes(cpu, Version::V1),
+            [pair("cpu.cfs_burst_us", "5"), pair("cpu.idle", "1")]
+        );
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! Rule: an exec is added with what it is to run, has a VMM process from its start on, keeps its exit
 //! until it is removed, and does not outlive the container's own process.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::collections::HashMap;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -83,10 +83,9 @@ impl Container {
         let process = Arc::new(process);
         let exec = Exec { id: id.clone(), spec, process, begun: AtomicBool::new(false) };
         match self.lock_execs().entry(id) {
-            std::collections::hash_map::Entry::Occupied(taken) => Err(ContainerError::ExecExists {
-                id: self.id.clone(),
-                exec: taken.key().clone(),
-            }),
+            std::collections::hash_map::Entry::Occupied(taken) => {
+                Err(ContainerError::ExecExists { id: self.id.clone(), exec: taken.key().clone() })
+            }
             std::collections::hash_map::Entry::Vacant(free) => {
                 free.insert(Arc::new(exec));
                 Ok(())

@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::process::Child;
 use tokio::sync::oneshot;
 
 use super::{Given, Sandbox, compile};
@@ -20,7 +19,7 @@ use crate::compile::Entry as ProgramEntry;
 use crate::container::{Container, Exec};
 use crate::error::Error;
 use crate::events::Events;
-use crate::launch::{Confinement, Idle, LaunchError, Vmm, Work, adjust_oom_score};
+use crate::launch::{Confinement, Idle, LaunchError, Launched, ProcessEnd, Work, adjust_oom_score};
 use crate::microvm::{STATUS_CANNOT_RUN, STATUS_ERROR, STATUS_NOT_FOUND};
 use crate::snapshots;
 use crate::state::Exit;
@@ -96,6 +95,12 @@ impl Sandbox {
         exec: &Arc<Exec>,
     ) -> Result<u32, Error> {
         let namespace = &self.environment.namespace;
+        if let Some(linux) = container.linux() {
+            let owner = Owner { namespace, id: &exec.id, in_pod: true };
+            let (stdio, held) = stdio::open(exec.process.stdio(), owner, None).await?;
+            let launched = linux.exec(&exec.id, &exec.spec, stdio).await?;
+            return self.adopt_exec(container, exec, launched, held).await;
+        }
         let mut bundle = Bundle::read(container.bundle(), namespace, container.id())?;
         bundle.memory_limit = container.memory_limit(bundle.memory_limit);
         let bundle = bundle.of_exec(&exec.spec)?;
@@ -147,19 +152,19 @@ impl Sandbox {
         &self,
         container: &Arc<Container>,
         exec: &Arc<Exec>,
-        vmm: Vmm,
+        launched: Launched,
         held: HeldStdio,
     ) -> Result<u32, Error> {
-        let Vmm { pid, pidfd, start, mut child, cost: _ } = vmm;
+        let Launched { pid, pidfd, start, mut end, cost: _ } = launched;
         if !container.keeps(exec) {
             // The container has ended, or the exec was deleted. What is not started ends by itself.
             drop(start);
-            let _ = child.wait().await;
+            let _ = end.wait().await;
             container.may_exec()?;
-            return Err(container.exec(&exec.id).err().map_or_else(
-                || Error::NoTask(container.id().to_owned()),
-                Error::Container,
-            ));
+            return Err(container
+                .exec(&exec.id)
+                .err()
+                .map_or_else(|| Error::NoTask(container.id().to_owned()), Error::Container));
         }
         exec.process.launched(pid, pidfd, start, held);
         let started = exec.process.start();
@@ -167,7 +172,7 @@ impl Sandbox {
             self.events.exec_started(container, &exec.id, pid);
         }
         // Its end is noticed whether its start was or not.
-        tokio::spawn(watch(Arc::clone(container), Arc::clone(exec), child, self.events.clone()));
+        tokio::spawn(watch(Arc::clone(container), Arc::clone(exec), end, self.events.clone()));
         started?;
         Ok(pid)
     }
@@ -198,8 +203,8 @@ fn status(error: &Error) -> u8 {
 }
 
 /// Waits for the end of an exec's process and announces it.
-async fn watch(container: Arc<Container>, exec: Arc<Exec>, mut child: Child, events: Events) {
-    let status = child.wait().await;
+async fn watch(container: Arc<Container>, exec: Arc<Exec>, mut end: ProcessEnd, events: Events) {
+    let status = end.wait().await;
     if container.ran_out_of_memory() {
         events.ran_out_of_memory(&container);
     }

@@ -3,7 +3,6 @@
 //! Rule: it is a task like any other, with a control group that containerd names, but has no root file system,
 //! whatever its image, and runs from its creation on.
 
-use tokio::process::Child;
 use tokio::runtime::Handle;
 
 use super::{CreateTask, Steps};
@@ -12,7 +11,7 @@ use crate::cgroup::Hierarchies;
 use crate::container::{Container, Held, OwnedCgroup};
 use crate::error::Error;
 use crate::holder::{self, Holder};
-use crate::launch::{Cost, Starter, Vmm, adjust_oom_score};
+use crate::launch::{Cost, Launched, ProcessEnd, Starter, adjust_oom_score};
 use crate::leftovers::Leftovers;
 use crate::rootfs::Rootfs;
 use crate::stdio::HeldStdio;
@@ -28,7 +27,7 @@ pub(super) async fn hold(
     namespace: &str,
     stdio: HeldStdio,
     mut steps: Steps,
-) -> Result<(Container, Child), Error> {
+) -> Result<(Container, ProcessEnd), Error> {
     let (runtime, namespace, dir) =
         (Handle::current(), namespace.to_owned(), request.bundle.clone());
     let rootfs = Rootfs::mount(request.bundle.join("rootfs"), &[])?;
@@ -43,8 +42,9 @@ pub(super) async fn hold(
     });
     let (cgroup, holder) = made.await.unwrap_or(Err(Error::CutOff(request.id.clone())))?;
     let Holder { pid, pidfd, child } = holder;
-    let process = Vmm { pid, pidfd, start: Starter::of_running(), child, cost: Cost::default() };
-    let held = Held { stdio, cgroup, rootfs };
+    let (start, end) = (Starter::of_running(), ProcessEnd::OfChild(Box::new(child)));
+    let process = Launched { pid, pidfd, start, end, cost: Cost::default() };
+    let held = Held { stdio, cgroup, rootfs, linux: None };
     steps.end();
     let (id, dir, stdio) = (request.id.clone(), request.bundle.clone(), request.stdio.clone());
     Ok(Container::new(id, dir, stdio, process, held, steps))

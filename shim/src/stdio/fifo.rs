@@ -18,10 +18,7 @@ pub(super) struct Input {
 }
 
 /// The writing end, and a reading end that keeps it from breaking.
-pub(super) fn open_output(
-    stream: &'static str,
-    path: &Path,
-) -> Result<(File, File), StdioError> {
+pub(super) fn open_output(stream: &'static str, path: &Path) -> Result<(File, File), StdioError> {
     // Reading first: with a reader there, opening for writing does not wait.
     let keeper = open(stream, path, OpenOptions::new().read(true), OFlags::NONBLOCK)?;
     let writer = open(stream, path, OpenOptions::new().write(true), OFlags::empty())?;
@@ -37,8 +34,11 @@ pub(super) fn open_input(
     let reader = open("stdin", path, OpenOptions::new().read(true), OFlags::NONBLOCK)?;
     let path = path.to_owned();
     let keeper = if outlives { Some(writer(&path)?) } else { None };
-    let reader = pipe::Receiver::from_file(reader)
-        .map_err(|source| StdioError::Open { stream: "stdin", path: path.clone(), source })?;
+    let reader = pipe::Receiver::from_file(reader).map_err(|source| StdioError::Open {
+        stream: "stdin",
+        path: path.clone(),
+        source,
+    })?;
     Ok((reader, Input { path, keeper }))
 }
 

@@ -85,8 +85,7 @@ impl Logger {
         owner: Owner<'_>,
         executable: &str,
     ) -> Result<(Self, Ends), LoggerError> {
-        access(&program.path, Access::EXEC_OK)
-            .map_err(|errno| LoggerError::File(errno.into()))?;
+        access(&program.path, Access::EXEC_OK).map_err(|errno| LoggerError::File(errno.into()))?;
         let (out_reader, out_writer) = io::pipe().map_err(LoggerError::Pipes)?;
         let (err_reader, err_writer) = io::pipe().map_err(LoggerError::Pipes)?;
         let (ready, is_ready) = io::pipe().map_err(LoggerError::Pipes)?;

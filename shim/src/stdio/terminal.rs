@@ -65,11 +65,8 @@ impl Terminal {
             _file_or_null => Sink::File(output),
         };
         let input = input.map(|input| tokio::spawn(feed(input, Arc::clone(&ours))));
-        let stdio = TaskStdio {
-            stdin: theirs.try_clone()?,
-            stdout: theirs.try_clone()?,
-            stderr: theirs,
-        };
+        let stdio =
+            TaskStdio { stdin: theirs.try_clone()?, stdout: theirs.try_clone()?, stderr: theirs };
         let output = tokio::spawn(collect(Arc::clone(&ours), sink));
         let terminal = Self { ours, output, input };
         if let Some(size) = size {

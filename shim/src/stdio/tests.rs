@@ -157,8 +157,7 @@ async fn what_is_no_fifo_is_refused() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let paths =
-        StdioPaths { stdout: file.to_str().unwrap().to_owned(), ..StdioPaths::default() };
+    let paths = StdioPaths { stdout: file.to_str().unwrap().to_owned(), ..StdioPaths::default() };
 
     assert!(matches!(opened(&paths).await, Err(StdioError::NotFifo { .. })));
 }
@@ -190,8 +189,10 @@ async fn a_terminal_carries_input_and_output_and_ends_with_the_process() {
     assert!(isatty(&task.stdin) && isatty(&task.stdout) && isatty(&task.stderr));
     let reading = tokio::task::spawn_blocking(move || std::fs::read_to_string(stdout).unwrap());
 
-    apart(move || OpenOptions::new().write(true).open(stdin).unwrap().write_all(b"typed\n").unwrap())
-        .await;
+    apart(move || {
+        OpenOptions::new().write(true).open(stdin).unwrap().write_all(b"typed\n").unwrap()
+    })
+    .await;
     let TaskStdio { stdin, stdout, stderr } = task;
     drop(stderr);
     apart(move || {
