@@ -239,6 +239,17 @@ pub fn group(dir: &Path, id: &str) -> Result<String, BundleError> {
     Ok(sandbox.cloned().unwrap_or_else(|| id.to_owned()))
 }
 
+/// What the container in `dir` is limited to.
+///
+/// # Errors
+///
+/// `config.json` cannot be read or parsed.
+pub fn resources(dir: &Path) -> Result<LinuxResources, BundleError> {
+    let spec = read_spec(&dir.join("config.json"))?;
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
+    Ok(resources.unwrap_or_default())
+}
+
 /// The control group of the container, below the root of each hierarchy.
 ///
 /// # Errors

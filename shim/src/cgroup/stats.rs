@@ -5,6 +5,8 @@
 //! file is missing is 0: which files exist depends on how the kernel was configured. A controller's
 //! directory that cannot be read is an error: the cgroup is gone.
 
+mod devices;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -87,8 +89,15 @@ fn metrics_v1(cgroup: &Cgroup) -> v1::Metrics {
     if let Some(dir) = cgroup.controller_dir("pids") {
         let mut pids = v1::PidsStat::new();
         pids.current = number(dir, "pids.current");
-        pids.limit = number(dir, "pids.max");
+        // Here, 0 is how containerd's clients write "no limit".
+        pids.limit = Some(number(dir, "pids.max")).filter(|limit| *limit != u64::MAX).unwrap_or(0);
         metrics.pids = Some(pids).into();
+    }
+    if let Some(dir) = cgroup.controller_dir("blkio") {
+        metrics.blkio = Some(devices::io_v1(dir)).into();
+    }
+    if let Some(dir) = cgroup.controller_dir("hugetlb") {
+        metrics.hugetlb = devices::huge_pages_v1(dir);
     }
     metrics
 }
@@ -180,6 +189,12 @@ fn metrics_v2(cgroup: &Cgroup) -> v2::Metrics {
         pids.limit = number(dir, "pids.max");
         metrics.pids = Some(pids).into();
     }
+    if let Some(dir) = cgroup.controller_dir("io") {
+        metrics.io = Some(devices::io_v2(dir)).into();
+    }
+    if let Some(dir) = cgroup.controller_dir("hugetlb") {
+        metrics.hugetlb = devices::huge_pages_v2(dir);
+    }
     metrics
 }
 
@@ -231,11 +246,9 @@ fn text(dir: &Path, file: &str) -> String {
     fs::read_to_string(dir.join(file)).unwrap_or_default()
 }
 
-/// A file of one number; `max` is the largest, but for `pids.max`, where containerd reads 0 as "no
-/// limit".
+/// A file of one number; `max` is the largest.
 fn number(dir: &Path, file: &str) -> u64 {
     match text(dir, file).trim() {
-        "max" if file == "pids.max" => 0,
         "max" => u64::MAX,
         number => number.parse().unwrap_or(0),
     }

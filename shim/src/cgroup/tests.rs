@@ -233,7 +233,7 @@ fn v2_cpu_time_is_in_microseconds_and_an_unlimited_value_is_the_largest() {
     assert_eq!(metrics.cpu.usage_usec, 42);
     assert_eq!((metrics.memory.usage, metrics.memory.usage_limit), (4096, u64::MAX));
     assert_eq!((metrics.memory.anon, metrics.memory_events.oom_kill), (7, 1));
-    assert_eq!((metrics.pids.current, metrics.pids.limit), (3, 0));
+    assert_eq!((metrics.pids.current, metrics.pids.limit), (3, u64::MAX));
 }
 
 #[test]
@@ -279,4 +279,45 @@ fn a_host_without_a_freezer_says_so() {
     cgroup.create(None).unwrap();
 
     assert!(matches!(cgroup.freeze(), Err(CgroupError::NoFreezer)));
+}
+
+#[test]
+fn v2_counts_block_devices_and_huge_pages() {
+    let root = TempDir::new().unwrap();
+    let cgroup = v2(root.path()).cgroup(Path::new("a"), "ns");
+    put(
+        &root.path().join("a"),
+        &[
+            ("cgroup.controllers", "io hugetlb\n"),
+            ("io.stat", "8:16 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n7:0 \nnonsense\n"),
+            ("hugetlb.2MB.current", "4096\n"),
+            ("hugetlb.2MB.max", "max\n"),
+            ("hugetlb.2MB.events", "max 9\n"),
+            ("hugetlb.2MB.rsvd.current", "1\n"),
+        ],
+    );
+
+    let Metrics::V2(metrics) = cgroup.metrics().unwrap() else { panic!("v1 metrics") };
+
+    let io = &metrics.io.usage;
+    assert_eq!((io.len(), io[0].major, io[0].minor), (2, 8, 16));
+    assert_eq!((io[0].rbytes, io[0].wbytes, io[0].rios, io[0].wios), (1, 2, 3, 4));
+    let [huge] = metrics.hugetlb.as_slice() else { panic!("{:?}", metrics.hugetlb) };
+    assert_eq!((huge.pagesize.as_str(), huge.current, huge.max, huge.failcnt), ("2MB", 4096, u64::MAX, 9));
+}
+
+#[test]
+fn v1_counts_block_devices_and_an_unlimited_number_of_processes() {
+    let root = TempDir::new().unwrap();
+    let cgroup = v1(root.path(), &["blkio", "pids"]).cgroup(Path::new("a"), "ns");
+    let bytes = "8:0 Read 4096\n8:0 Write 1\nTotal 4097\n";
+    put(&root.path().join("blkio/a"), &[("blkio.throttle.io_service_bytes_recursive", bytes)]);
+    put(&root.path().join("pids/a"), &[("pids.current", "2\n"), ("pids.max", "max\n")]);
+
+    let Metrics::V1(metrics) = cgroup.metrics().unwrap() else { panic!("v2 metrics") };
+
+    let bytes = &metrics.blkio.io_service_bytes_recursive;
+    let told: Vec<_> = bytes.iter().map(|it| (it.major, it.op.as_str(), it.value)).collect();
+    assert_eq!(told, [(8, "Read", 4096), (8, "Write", 1)]);
+    assert_eq!((metrics.pids.current, metrics.pids.limit), (2, 0));
 }

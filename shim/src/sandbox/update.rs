@@ -11,7 +11,7 @@ use serde::de::Error as _;
 use serde_json::Value;
 
 use super::Sandbox;
-use crate::bundle::Bundle;
+use crate::bundle;
 use crate::error::Error;
 
 impl Sandbox {
@@ -23,12 +23,8 @@ impl Sandbox {
     /// all are as before.
     pub async fn update(&self, id: &str, resources: Value) -> Result<(), Error> {
         let container = self.task(id)?;
-        let namespace = self.environment.namespace.clone();
         self.apart(id, move || {
-            let of_bundle = || {
-                let bundle = Bundle::read(container.bundle(), &namespace, container.id())?;
-                Ok::<_, Error>(bundle.resources.unwrap_or_default())
-            };
+            let of_bundle = || Ok::<_, Error>(bundle::resources(container.bundle())?);
             // An error of its own, before anything is merged into it.
             parse(resources.clone())?;
             container.limit(of_bundle, |present| merged(present, resources))

@@ -107,8 +107,8 @@ impl Logger {
             Err(_elapsed) => return Err(LoggerError::Hangs),
             Ok(read) => read.map_err(LoggerError::Pipes)?,
         }
-        if let Ok(Some(status)) = child.try_wait() {
-            return Err(LoggerError::Ended(status));
+        if is_exiting(child.id()) {
+            return Err(LoggerError::Ended(child.wait().await.map_err(LoggerError::Pipes)?));
         }
         let logger = Self { path: program.path.clone(), child };
         Ok((logger, (out_writer.into(), err_writer.into())))
@@ -130,6 +130,17 @@ impl Logger {
             let _ = self.child.kill().await;
         }
     }
+}
+
+/// Whether a process is on its way out, and has closed its descriptors because of that: the flags in its
+/// `stat` (proc_pid_stat(5)) have `PF_EXITING` from before that until it is reaped.
+fn is_exiting(pid: Option<u32>) -> bool {
+    const PF_EXITING: u32 = 0x4;
+    let Some(pid) = pid else { return true };
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which may hold anything: the state, five numbers, the flags.
+    let flags = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse().ok());
+    flags.is_none_or(|flags: u32| flags & PF_EXITING != 0)
 }
 
 /// Waits for a byte, or the end, of a pipe.
