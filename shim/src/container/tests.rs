@@ -13,6 +13,18 @@ const HANG: Duration = Duration::from_secs(30);
 
 /// Starts `script` as the VMM process.
 pub(crate) async fn launched(script: &str) -> Result<(Container, Child), LaunchError> {
+    let (vmm, held) = ready(script).await?;
+    let held = Held {
+        stdio: held,
+        cgroup: OwnedCgroup::new(Cgroup::nowhere()),
+        rootfs: Rootfs::mount("/nonexistent".into(), &[]).unwrap(),
+    };
+    let (id, bundle) = ("t".to_owned(), PathBuf::from("/b"));
+    Ok(Container::new(id, bundle, StdioPaths::default(), vmm, held, Steps::begin()))
+}
+
+/// Starts `script` as a VMM process and waits until it says that it is ready.
+async fn ready(script: &str) -> Result<(Vmm, HeldStdio), LaunchError> {
     let owner = Owner { namespace: "test", id: "t", in_pod: false };
     let (task_stdio, held) = stdio::open(&StdioPaths::default(), owner, None).await.unwrap();
     let args = vec!["-c".to_owned(), script.to_owned()];
@@ -29,14 +41,7 @@ pub(crate) async fn launched(script: &str) -> Result<(Container, Child), LaunchE
         image: tempfile::tempfile().unwrap(),
         stdio: task_stdio,
     };
-    let vmm = idle.run(work).await?;
-    let held = Held {
-        stdio: held,
-        cgroup: OwnedCgroup::new(Cgroup::nowhere()),
-        rootfs: Rootfs::mount("/nonexistent".into(), &[]).unwrap(),
-    };
-    let (id, bundle) = ("t".to_owned(), PathBuf::from("/b"));
-    Ok(Container::new(id, bundle, StdioPaths::default(), vmm, held, Steps::begin()))
+    Ok((idle.run(work).await?, held))
 }
 
 /// The start of a script that takes its two orders, is ready, and waits for its start.
@@ -304,4 +309,68 @@ async fn only_what_runs_is_paused_and_what_is_paused_takes_no_exec() {
     assert_eq!(task.container.state(), State::Running);
     task.container.process.step(Step::Pause).unwrap();
     assert_eq!(code(add(&task.container, "e")), "paused");
+}
+
+/// Starts `script` as exec `e` of a container.
+async fn exec(container: &Container, script: &str) -> Arc<Exec> {
+    add(container, "e").unwrap();
+    let exec = container.exec("e").unwrap();
+    let (vmm, held) = ready(&format!("{UNTIL_START}{script}")).await.unwrap();
+    let Vmm { pid, pidfd, start, mut child, cost: _ } = vmm;
+    exec.process.launched(pid, pidfd, start, held);
+    exec.process.start().unwrap();
+    let ended = Arc::clone(&exec);
+    tokio::spawn(async move {
+        let status = child.wait().await;
+        ended.process.ended(status, |_| {});
+    });
+    exec
+}
+
+#[tokio::test]
+async fn a_signal_reaches_execs_if_it_is_for_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let trap = format!(
+        "trap 'exit 5' USR2; trap '' USR1; : >{}/$$; while :; do sleep 0.01; done",
+        dir.path().display()
+    );
+    let task = watched(&format!("{UNTIL_START}{trap}")).await;
+    task.container.start().unwrap();
+    let exec = exec(&task.container, &trap).await;
+    assert_eq!(
+        task.container.pids(),
+        [(task.container.pid(), None), (exec.process.pid(), Some("e".to_owned()))]
+    );
+    let trapped = || std::fs::read_dir(dir.path()).unwrap().count() == 2;
+    tokio::time::timeout(HANG, async {
+        while !trapped() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .unwrap();
+
+    task.container.kill("", 10, true).unwrap();
+    assert_eq!(exec.process.state(), State::Running);
+    task.container.kill("", 12, true).unwrap();
+
+    let ended = tokio::time::timeout(HANG, exec.process.wait()).await.unwrap();
+    assert_eq!((ended.status, wait(&task.container).await), (5, 5));
+}
+
+#[tokio::test]
+async fn execs_are_ended_and_waited_for() {
+    let task = watched(&format!("{UNTIL_START} sleep 60")).await;
+    task.container.start().unwrap();
+    let exec = exec(&task.container, "sleep 60").await;
+    assert!(task.container.keeps(&exec));
+    assert_eq!(code(task.container.remove_exec("e").map(drop)), "alive");
+
+    tokio::time::timeout(HANG, task.container.end_execs()).await.unwrap();
+
+    assert_eq!(exec.process.state().exit().map(|exit| exit.status), Some(137));
+    assert_eq!(code(task.container.kill("e", 9, false)), "exited");
+    assert_eq!(code(task.container.kill("e", 9, true)), "ok");
+    assert_eq!(task.container.remove_exec("e").unwrap().1.map(|exit| exit.status), Some(137));
+    assert!(!task.container.keeps(&exec));
 }
