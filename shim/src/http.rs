@@ -1,11 +1,13 @@
 //! HTTP: components that handle requests, and requests that programs make.
 
 pub mod client;
+mod costs;
 mod pool;
 pub mod server;
 mod service;
 mod serving;
 
+pub use costs::Costs;
 pub use service::{Port, Service, ServiceError};
 pub use serving::{DRAIN_DEFAULT, Isolation, MAX_CONCURRENCY_DEFAULT, PORT_DEFAULT, Serving};
 

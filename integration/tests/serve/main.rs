@@ -5,6 +5,7 @@
 
 mod broken;
 mod containers;
+mod exits;
 mod isolation;
 mod languages;
 mod load;

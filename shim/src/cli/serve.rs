@@ -49,6 +49,9 @@ pub(super) struct Serve {
     /// Give requests in flight so long when told to end [default: 25s]
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     drain_timeout: Option<Duration>,
+    /// Print on stderr, at the end, what the requests cost
+    #[arg(long)]
+    stats: bool,
     #[command(flatten)]
     granted: Granted,
     /// The component
@@ -98,7 +101,12 @@ impl Serve {
         let port = Port::bind(&serving).map_err(RunError::from)?;
         let service = Service::new(source, workload, port);
         let addr = service.addr();
-        let name = wasm.name();
-        Ok(service.serve(|| tell(&format!("hyperlight: serving {name} on http://{addr}")))?)
+        let (name, costs) = (wasm.name(), service.costs());
+        let listening = || tell(&format!("hyperlight: serving {name} on http://{addr}"));
+        let status = service.serve(listening)?;
+        if self.stats {
+            tell(&costs.to_string());
+        }
+        Ok(status)
     }
 }

@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 use vmm::host::http::Incoming;
 use vmm::{Exit, Idle, MicroVm, Rewound};
 
+use super::costs::Costs;
 use super::server::Refused;
 use super::serving::{Isolation, Serving};
 use crate::error::line;
@@ -57,6 +58,7 @@ struct Shared {
     isolation: Isolation,
     max_workers: usize,
     request_timeout: Option<Duration>,
+    costs: Arc<Costs>,
     /// Where the timers of requests run.
     runtime: Handle,
     state: Mutex<State>,
@@ -101,7 +103,12 @@ enum Standing {
 
 impl Pool {
     /// A pool without micro-VMs. Must be made on the runtime on which [`submit`](Self::submit) is called.
-    pub(super) fn new(source: Source, workload: Workload, serving: &Serving) -> Self {
+    pub(super) fn new(
+        source: Source,
+        workload: Workload,
+        serving: &Serving,
+        costs: Arc<Costs>,
+    ) -> Self {
         let max_workers = serving.max_concurrency.get();
         Self(Arc::new(Shared {
             source,
@@ -109,6 +116,7 @@ impl Pool {
             isolation: serving.isolation,
             max_workers: usize::try_from(max_workers).unwrap_or(usize::MAX),
             request_timeout: serving.request_timeout,
+            costs,
             runtime: Handle::current(),
             state: Mutex::default(),
             ended: Condvar::new(),
@@ -329,7 +337,8 @@ impl Shared {
         if let Some(timer) = timer {
             timer.abort();
         }
-        let (exit, _, idle) = ended?;
+        let (exit, stats, idle) = ended?;
+        self.costs.add(&stats);
         if let Some(message) = message(&self.workload, &exit) {
             tell(&message);
         }

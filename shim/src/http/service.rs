@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -14,6 +15,7 @@ use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::costs::Costs;
 use super::pool::Pool;
 use super::server::{self, Limits, raise_descriptor_limit};
 use super::serving::Serving;
@@ -56,6 +58,7 @@ pub struct Service {
     source: Source,
     workload: Workload,
     port: Port,
+    costs: Arc<Costs>,
 }
 
 /// A port that is bound, and not open.
@@ -86,8 +89,8 @@ impl Port {
 impl Service {
     /// The component of `source`, at `port`.
     #[must_use]
-    pub const fn new(source: Source, workload: Workload, port: Port) -> Self {
-        Self { source, workload, port }
+    pub fn new(source: Source, workload: Workload, port: Port) -> Self {
+        Self { source, workload, port, costs: Arc::default() }
     }
 
     /// Where connections are taken.
@@ -100,6 +103,12 @@ impl Service {
     #[must_use]
     pub const fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// What its requests cost, while it serves and after.
+    #[must_use]
+    pub fn costs(&self) -> Arc<Costs> {
+        Arc::clone(&self.costs)
     }
 
     /// Serves until a signal ends it, and returns the status of the task. `listening` is called when the port
@@ -120,10 +129,10 @@ impl Service {
     }
 
     fn serve_on(self, runtime: &Runtime, listening: impl FnOnce()) -> Result<u8, ServiceError> {
-        let Self { source, workload, port: Port { serving, socket, addr } } = self;
+        let Self { source, workload, port: Port { serving, socket, addr }, costs } = self;
         let entered = runtime.enter();
         let mut signals = Signals::new().map_err(ServiceError::Runtime)?;
-        let pool = Pool::new(source, workload, &serving);
+        let pool = Pool::new(source, workload, &serving, costs);
         pool.warm_up();
         let listener =
             socket.listen(BACKLOG).map_err(|source| ServiceError::Listen { addr, source })?;
