@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use integration::process::{self, HANG_LIMIT, wait_until};
 use integration::programs::program;
-use integration::{Node, require_kvm};
+use integration::{Node, require_kvm, tools};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::server::Server;
@@ -91,6 +91,72 @@ fn a_udp_server_in_a_container_answers_in_its_own_network_namespace() {
     let elsewhere = other.inside(|| ask(b"question")).unwrap_err();
     assert_eq!(elsewhere.kind(), std::io::ErrorKind::ConnectionRefused);
     assert_eq!(own.inside(|| ask(b"end")).unwrap(), b"end");
+    assert!(server.finish().success());
+}
+
+/// What OpenBSD's netcat prints that is given `text`.
+fn nc(arguments: &[&str], address: SocketAddr, text: &str) -> String {
+    let mut command = tools::tree("clients").unwrap().command("nc.openbsd").unwrap();
+    command.args(arguments).args([address.ip().to_string(), address.port().to_string()]);
+    process::run_with_input(&mut command, text.as_bytes()).unwrap().success().unwrap()
+}
+
+#[test]
+fn servers_in_containers_answer_netcat() {
+    require_kvm!();
+    let (node, [udp, tcp]) = node_with(["udp_echo.rs_p2", "tcp_server.rs_p2"]);
+    for (family, own) in [("127.0.0.1:0", Namespace::new()), ("[::1]:0", Namespace::new())] {
+        let option = own.option();
+        let start = |reference, id| {
+            let mut command = node.run_command(reference, id, &[&option], &[id, family]);
+            Server::start(&mut command)
+        };
+        let (echo, lines) = (start(&udp, "echo"), start(&tcp, "lines"));
+        let (echoed, answered) = (echo.address, lines.address);
+        own.inside(move || {
+            // It ends with the first datagram that comes back.
+            for text in ["question", "end"] {
+                assert_eq!(nc(&["-u", "-W", "1"], echoed, text), text);
+            }
+            assert_eq!(nc(&["-N"], answered, "one\ntwo\n"), "0 one\n1 two\n");
+            assert_eq!(nc(&["-N"], answered, "end\n"), "0 end\n");
+        });
+        assert!(echo.finish().success() && lines.finish().success());
+    }
+}
+
+#[test]
+fn annotations_say_whom_a_container_reaches() {
+    require_kvm!();
+    let (node, [server, reaching]) = node_with(["tcp_server.rs_p2", "tcp_client.rs_p2"]);
+    let network = Namespace::new();
+    let option = network.option();
+    let start = ["server", "127.0.0.1:9000"];
+    let server = Server::start(&mut node.run_command(&server, "server", &[&option], &start));
+    let reach = |annotation: &str, address| {
+        let options = ["--annotation", annotation, &option];
+        let mut command = node.run_command(&reaching, "client", &options, &["client", address]);
+        process::run_with_input(&mut command, b"line\n").unwrap()
+    };
+    let (address, name) = ("127.0.0.1:9000", "localhost:9000");
+    for (annotation, address, printed) in [
+        ("io.hyperlight.network=none", address, "PermissionDenied\n"),
+        ("io.hyperlight.network.allow=", address, "PermissionDenied\n"),
+        ("io.hyperlight.network.allow=10.0.0.0/8, 127.0.0.1:9001", address, "PermissionDenied\n"),
+        ("io.hyperlight.network.allow=localhost:9000", address, "PermissionDenied\n"),
+        ("io.hyperlight.network.allow=localhost:9000", name, "0 line\n"),
+        ("io.hyperlight.network.allow=10.0.0.0/8, 127.0.0.0/8", address, "0 line\n"),
+    ] {
+        let outcome = reach(annotation, address);
+        assert_eq!(outcome.stdout, printed, "{annotation}, {address}: {outcome:?}");
+    }
+    for annotation in ["io.hyperlight.network=some", "io.hyperlight.network.allow=10.0.0.0/33"] {
+        let outcome = reach(annotation, address);
+        let (name, value) = annotation.split_once('=').unwrap();
+        assert_eq!((outcome.code(), outcome.stdout.as_str()), (1, ""), "{outcome:?}");
+        assert!(outcome.stderr.contains(name) && outcome.stderr.contains(value), "{outcome:?}");
+    }
+    assert_eq!(client(&node, &reaching, &network, address, "end\n"), "0 end\n");
     assert!(server.finish().success());
 }
 
