@@ -1,7 +1,7 @@
 //! What a client gets.
 
 use integration::scratch::Scratch;
-use integration::{process, programs, require_kvm};
+use integration::{process, programs, require_kvm, tools};
 use rustix::process::Signal;
 
 use crate::server::{Server, curl, curl_command};
@@ -47,6 +47,53 @@ fn http_2_without_tls_is_served_on_the_same_port() {
     let server = answers(&[]);
     let version = ["--http2-prior-knowledge", "-w", " %{http_version}", &server.url("/method")];
     assert_eq!(curl(&version), "GET  2");
+}
+
+/// What a browser does: one connection without pushes, and all requests of a page at once, some with bodies, one
+/// given up. Tells how many had the response that they should.
+const BROWSER: &str = "
+import http2 from 'node:http2';
+const [url] = process.argv.slice(1);
+const session = http2.connect(url, {
+    settings: { enablePush: false, initialWindowSize: 6291456, headerTableSize: 65536 },
+});
+session.on('error', (error) => { throw error; });
+const given_up = session.request({ ':path': '/wait?ms=60000' });
+given_up.on('error', () => {});
+setTimeout(() => given_up.close(http2.constants.NGHTTP2_CANCEL), 50);
+const ask = (headers, body) => new Promise((done, failed) => {
+    const stream = session.request(headers, { endStream: body === undefined });
+    let status, text = '';
+    stream.setEncoding('utf8');
+    stream.on('response', (fields) => { status = fields[':status']; });
+    stream.on('data', (piece) => { text += piece; });
+    stream.on('end', () => done(`${status} ${text}`));
+    stream.on('error', failed);
+    if (body !== undefined) stream.end(body);
+});
+const wanted = [], asked = [];
+for (let n = 0; n < 200; n++) {
+    const [headers, body, answer] = [
+        [{ ':path': '/method', 'x-name': `page ${n}` }, undefined, `200 GET page ${n}`],
+        [{ ':path': '/echo', ':method': 'POST' }, 'x'.repeat(n * 500), `200 ${'x'.repeat(n * 500)}`],
+        [{ ':path': '/large?bytes=100000' }, undefined, `200 ${'x'.repeat(100000)}`],
+        [{ ':path': '/status?code=404' }, undefined, '404 '],
+    ][n % 4];
+    wanted.push(answer);
+    asked.push(ask(headers, body));
+}
+const got = await Promise.all(asked);
+session.close();
+console.log(got.filter((answer, n) => answer === wanted[n]).length);
+";
+
+#[test]
+fn all_requests_of_a_page_share_a_connection() {
+    require_kvm!();
+    let server = answers(&["--max-concurrency", "8"]);
+    let mut node = tools::tree("wasm-js").unwrap().script("node").unwrap();
+    node.args(["--input-type=module", "--eval", BROWSER, "--", &server.url("/")]);
+    assert_eq!(process::run(&mut node).unwrap().success().unwrap(), "200\n");
 }
 
 #[test]
