@@ -7,15 +7,19 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use abi::boot::BootInfo;
 use abi::layout::{self, LARGE_PAGE, PAGE};
 use abi::{Access, Handle, Readiness, Request};
 use guest::{Guest, MAP, MIB, silent_host};
+use vmm::host::http::{Incoming, Unanswered};
 use vmm::host::{Host, Stdio};
 use vmm::{
-    BootParams, Config, Error, Exit, Fault, Idle, Image, Made, MicroVm, Program, Shell, Snapshot,
+    BootParams, Config, Error, Exit, Fault, Idle, Image, Made, MicroVm, Program, Rewound, Shell,
+    Snapshot,
 };
 
 const HEAP: u64 = layout::RUN_HEAP.start;
@@ -185,11 +189,13 @@ fn entropy_is_never_given_twice() {
     assert_eq!(seeds.len(), given);
 }
 
-#[test]
-fn a_reset_takes_back_every_writable_byte() {
-    require_kvm!();
-    // The record of exceptions must work in the end, and the stack is not used by this guest.
-    let areas = [
+/// What the guests of these tests map.
+const MAP_BYTES: u64 = 3 * LARGE_PAGE + 5 * PAGE;
+
+/// Where a guest can write that maps [`MAP_BYTES`], and a fresh one finds zeros. The record of exceptions must work
+/// in the end, the stack is not used by these guests, and the call window begins with boot information.
+fn writable() -> [(u64, u64); 8] {
+    [
         (layout::STACK.start, layout::STACK.end - layout::STACK.start),
         (HEAP, layout::RUN_HEAP.end - HEAP),
         (
@@ -200,10 +206,15 @@ fn a_reset_takes_back_every_writable_byte() {
         (layout::CALL_DATA + PAGE, layout::CALL_DATA_BYTES as u64 - PAGE),
         (layout::CALL_FRAME + 64, PAGE - 64),
         (layout::EXCEPTION_RECORD + 16, PAGE - 16),
-        (MAP, 3 * LARGE_PAGE + 5 * PAGE),
-    ];
-    let len = 3 * LARGE_PAGE + 5 * PAGE;
-    let mut guest = Guest::new().map_ok(MAP, len, Access::ReadWrite).ready();
+        (MAP, MAP_BYTES),
+    ]
+}
+
+#[test]
+fn a_reset_takes_back_every_writable_byte() {
+    require_kvm!();
+    let areas = writable();
+    let mut guest = Guest::new().map_ok(MAP, MAP_BYTES, Access::ReadWrite).ready();
     for (status, (address, len)) in (1..).zip(areas) {
         guest = expect(guest, address, len, 0, status);
     }
@@ -214,6 +225,55 @@ fn a_reset_takes_back_every_writable_byte() {
     for _ in 0..4 {
         assert_eq!(exit, Exit::Status(0));
         (exit, idle) = reset(idle);
+    }
+}
+
+/// A guest that looks for anything but zeros in all that it may write, then takes the request's text wherever it can
+/// write, and leaves the exchange as it is.
+fn thief(secret_bytes: u32) -> Guest {
+    let areas = writable();
+    let mut guest = Guest::new().map_ok(MAP, MAP_BYTES, Access::ReadWrite).ready();
+    for (status, (address, len)) in (1..).zip(areas) {
+        guest = expect(guest, address, len, 0, status);
+    }
+    for (address, len) in areas {
+        // For as long as a copy fits: mov rdi, address; mov edx, copies;
+        let copies = u32::try_from(len / u64::from(secret_bytes)).unwrap();
+        guest = guest.code(&[0x48, 0xbf]).code(&address.to_le_bytes());
+        guest = guest.code(&[0xba]).code(&copies.to_le_bytes());
+        // again: mov esi, CALL_DATA; mov ecx, bytes; rep movsb; dec edx; jnz again
+        let source = u32::try_from(layout::CALL_DATA).unwrap();
+        guest = guest.code(&[0xbe]).code(&source.to_le_bytes());
+        guest = guest.code(&[0xb9]).code(&secret_bytes.to_le_bytes());
+        guest = guest.code(&[0xf3, 0xa4, 0xff, 0xca, 0x75, 0xf0]);
+    }
+    guest.exit(0)
+}
+
+#[test]
+fn a_request_finds_nothing_of_another_whatever_that_has_written() {
+    require_kvm!();
+    let fixture = Fixture::new(&thief(512));
+    let Fixture { image, program, config, snapshot } = &fixture;
+    let mut rewound =
+        Rewound::new(Shell::new().unwrap(), image, program, snapshot, config).unwrap();
+    for number in 0..6 {
+        let mut host = silent_host();
+        let secret = format!("http://secret-{number}.test/{}", "s".repeat(600));
+        let head = http::Request::get(secret).body(()).unwrap();
+        let (incoming, _body, response) = Incoming::new(head);
+        let request = host.admit(incoming).unwrap();
+        let params = BootParams { request, ..BootParams::default() };
+        let vm = rewound.start(&params, host).unwrap();
+        let (exit, _, idle) = vm.run_and_keep().unwrap();
+        assert_eq!(exit, Exit::Status(0), "request {number}");
+        rewound = idle.rewind().unwrap();
+        // What it was granted is closed with it.
+        let answer = pin!(response.response()).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(
+            matches!(answer, Poll::Ready(Err(Unanswered::Closed))),
+            "request {number}: {answer:?}"
+        );
     }
 }
 
