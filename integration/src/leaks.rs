@@ -1,7 +1,7 @@
 //! Nothing is left over: the state of the machine before a test and after it must be the same.
 //!
 //! Compared are the descendants of this process (it is their subreaper, so a daemon cannot slip away
-//! to init), mounts, cgroups, named network namespaces and files in the places where a runtime keeps
+//! to init), mounts, cgroups, named network namespaces, network interfaces of runs, and files in the places where a runtime keeps
 //! its state. Tests that are watched take turns, so that none sees another's traces. What belongs to
 //! another run on the same machine, known by the run's name, is left out.
 
@@ -20,6 +20,9 @@ const SETTLE: Duration = Duration::from_secs(20);
 
 /// Beginning of the name of each run's directory, containerd namespace and cgroup.
 pub(crate) const RUN_PREFIX: &str = "hyperlight-test-";
+
+/// Beginning of the name of a run's bridge, whose end is that of the run's name.
+pub(crate) const BRIDGE_PREFIX: &str = "hl-";
 
 /// Directories that a runtime, its containerd or its clients write to besides the run's own.
 const STATE_DIRECTORIES: &[&str] = &["/run", "/var/lib", "/dev/shm", "/tmp"];
@@ -97,6 +100,9 @@ impl Traces {
         for name in names("/run/netns".as_ref()).into_iter().chain(names("/var/run/netns".as_ref()))
         {
             lines.insert(format!("network namespace {}", name.display()));
+        }
+        for Interface { name, run } in interfaces() {
+            lines.insert(format!("network interface {name} of {run}"));
         }
         for place in STATE_DIRECTORIES {
             for path in names(place.as_ref()) {
@@ -205,12 +211,33 @@ pub(crate) fn processes() -> Vec<Process> {
     names("/proc".as_ref()).iter().filter_map(|path| parse(path)).collect()
 }
 
+/// A network interface that belongs to a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Interface {
+    /// Its name.
+    pub(crate) name: String,
+    /// The run's name.
+    pub(crate) run: String,
+}
+
+/// Every interface of a run: its bridge, and those that are on it.
+pub(crate) fn interfaces() -> Vec<Interface> {
+    let of_run = |path: PathBuf| {
+        let name = name_of(&path);
+        let bridge = fs::read_link(path.join("master"))
+            .map_or_else(|_| name.clone(), |bridge| name_of(&bridge));
+        let run = format!("{RUN_PREFIX}{}", bridge.strip_prefix(BRIDGE_PREFIX)?);
+        Some(Interface { name, run })
+    };
+    names("/sys/class/net".as_ref()).into_iter().filter_map(of_run).collect()
+}
+
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Entries of a directory; none if it is not there.
-fn names(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn names(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }

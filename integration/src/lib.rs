@@ -6,15 +6,19 @@
 //! asserts that after each end-to-end test.
 //!
 //! [`Node`] is where to start: `Node::start()` gives a containerd with a registry beside it,
-//! `node.push(..)`, `node.ctr(..)` work with it, and dropping it takes it down and checks.
+//! `node.push(..)`, `node.ctr(..)` work with it, and dropping it takes it down and checks. [`Cri::start()`]
+//! gives one that runs pods.
 
 pub mod bench;
+mod containerd;
+pub mod cri;
 mod events;
 pub mod exits;
 pub mod floor;
 pub mod gate;
 pub mod leaks;
 mod micro_vm;
+mod network;
 mod node;
 pub mod oci;
 pub mod process;
@@ -30,6 +34,7 @@ pub mod tools;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+pub use cri::Cri;
 pub use events::{Event, Events};
 pub use micro_vm::{MicroVm, micro_vms};
 pub use node::Node;

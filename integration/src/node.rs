@@ -1,13 +1,13 @@
 //! A node: a private containerd with a registry beside it, in one directory, for one test.
 //!
-//! Its containerd has its own root, state, socket and log; its containers live in a containerd
-//! namespace, and so below a cgroup directory, named after the run. Dropping a node takes it down and
+//! Its containerd has its own root, state, socket and log; its containers live below a cgroup directory
+//! named after the run, which is also their containerd namespace, unless they are of pods. Dropping a node takes it down and
 //! asserts twice that nothing is left: while containerd still runs (so that its clean-up at the next
 //! start cannot hide anything) and after it has ended.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -15,10 +15,12 @@ use anyhow::{Context as _, Result};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::containerd::{self, Pods};
 use crate::leaks::{self, RUN_PREFIX, Traces, Watch};
+use crate::network::{self, Network};
 use crate::oci::{self, Image};
 use crate::process::{self, Outcome, wait_until};
-use crate::{RUNTIME, Registry, binaries, hyperlight, tools};
+use crate::{RUNTIME, Registry, hyperlight, tools};
 
 /// A running containerd and registry; dropping it checks that nothing is left over.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub struct Node {
     name: String,
     directory: PathBuf,
     registry: Option<Registry>,
+    pods: Option<Pods>,
     containerd: Child,
     ctr: PathBuf,
     // Taken when containerd was up and had no container.
@@ -41,6 +44,20 @@ impl Node {
     ///
     /// A program is missing or does not come up.
     pub fn start() -> Result<Self> {
+        Self::start_with(|_, _, _| Ok(None))
+    }
+
+    /// Starts a node with the CRI, whose sandboxes have the image `sandbox`; [`crate::Cri`] works with it.
+    pub(crate) fn start_for_pods(sandbox: &Image) -> Result<Self> {
+        Self::start_with(|name, directory, registry| {
+            let sandbox_image = registry.push("pause", sandbox)?;
+            Ok(Some(Pods { network: Network::start(name, directory)?, sandbox_image }))
+        })
+    }
+
+    fn start_with(
+        pods: impl FnOnce(&str, &Path, &Registry) -> Result<Option<Pods>>,
+    ) -> Result<Self> {
         let watch = leaks::watch()?;
         remove_dead_runs();
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -52,26 +69,42 @@ impl Node {
             fs::create_dir_all(&part).with_context(|| format!("create {}", part.display()))?;
         }
         let registry = Registry::start(&directory)?;
-        let tree = tools::tree("containerd")?;
-        let containerd = start_containerd(&tree, &directory)?;
-        let ctr = tree.file(&["usr/bin/ctr"])?;
+        let pods = pods(&name, &directory, &registry)?;
+        let containerd = containerd::start(&directory, pods.as_ref())?;
+        let ctr = tools::tree("containerd")?.file(&["usr/bin/ctr"])?;
         let idle = Traces::now(&[]);
         let mut node = Self {
             name,
             directory,
             registry: Some(registry),
+            pods,
             containerd,
             ctr,
             idle,
             _watch: watch,
         };
-        let limit = Duration::from_secs(60);
-        wait_until("containerd to answer", limit, || {
-            node.ctr(["version"]).is_ok_and(|it| it.code() == 0)
-        })
-        .with_context(|| node.log())?;
+        node.wait_for_containerd()?;
         node.idle = Traces::now(&node.kept_for_containers());
         Ok(node)
+    }
+
+    fn wait_for_containerd(&self) -> Result<()> {
+        wait_until("containerd to answer", Duration::from_secs(60), || {
+            self.ctr(["version"]).is_ok_and(|it| it.code() == 0)
+        })
+        .with_context(|| self.log())
+    }
+
+    /// Ends containerd by force (`kill -9`), and starts it again on what it has left.
+    ///
+    /// # Errors
+    ///
+    /// It does not come up.
+    pub fn restart_containerd(&mut self) -> Result<()> {
+        self.containerd.kill().context("kill containerd")?;
+        self.containerd.wait().context("wait for containerd")?;
+        self.containerd = containerd::start(&self.directory, self.pods.as_ref())?;
+        self.wait_for_containerd()
     }
 
     /// A `ctr` command line for this containerd and the run's namespace.
@@ -80,7 +113,7 @@ impl Node {
         command
             .arg("--address")
             .arg(self.socket())
-            .args(["--namespace", &self.name])
+            .args(["--namespace", self.namespace()])
             .args(arguments);
         command
     }
@@ -141,7 +174,7 @@ impl Node {
     pub fn adapt(&self, reference: &str) -> Result<()> {
         let mut command = Command::new(hyperlight()?);
         command.args(["image", "adapt", "--address"]).arg(self.socket());
-        command.args(["--namespace", &self.name, reference]);
+        command.args(["--namespace", self.namespace(), reference]);
         process::run(&mut command)?.success().with_context(|| format!("adapt {reference}"))?;
         Ok(())
     }
@@ -171,9 +204,15 @@ impl Node {
         self.directory.join("containerd.sock")
     }
 
-    /// The containerd namespace of the run, which is also its cgroup directory.
+    /// The containerd namespace of the run: its name, or the CRI's own.
     #[must_use]
     pub fn namespace(&self) -> &str {
+        if self.pods.is_some() { "k8s.io" } else { &self.name }
+    }
+
+    /// Name of the run, which is also its directory below that of each cgroup controller.
+    #[must_use]
+    pub fn name(&self) -> &str {
         &self.name
     }
 
@@ -186,7 +225,7 @@ impl Node {
     /// The end of containerd's log without its start, which includes what the shims log.
     #[must_use]
     pub fn log(&self) -> String {
-        let log = fs::read_to_string(self.directory.join("containerd.log")).unwrap_or_default();
+        let log = fs::read_to_string(self.directory.join(containerd::LOG)).unwrap_or_default();
         let lines: Vec<_> = log.lines().filter(|line| !line.contains("loading plugin")).collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
@@ -214,61 +253,27 @@ impl Node {
         self.idle.nothing_more(&self.kept_for_containers())
     }
 
-    /// Directories that are empty but for running containers: containerd's and the shim's own files
-    /// of each task, open FIFOs, temporary files.
+    /// What is there only for containers and pods: containerd's and the runtimes' own files of each, open
+    /// FIFOs, temporary files.
     fn kept_for_containers(&self) -> Vec<PathBuf> {
-        let tasks = |base: &str| {
-            self.directory.join(base).join("io.containerd.runtime.v2.task").join(&self.name)
-        };
-        // A directory itself is containerd's to keep; what is in it is not.
-        let below = |directory: PathBuf| {
-            let entries = fs::read_dir(directory).into_iter().flatten();
-            entries.filter_map(|entry| Some(entry.ok()?.path())).collect::<Vec<_>>()
-        };
-        ["state", "root"]
-            .map(tasks)
-            .into_iter()
-            .chain([self.directory.join("fifo"), self.directory.join("tmp")])
-            .flat_map(below)
-            .collect()
+        // A directory itself is its owner's to keep; what is in it is not.
+        let directories = [
+            format!("state/io.containerd.runtime.v2.task/{}", self.namespace()),
+            format!("root/io.containerd.runtime.v2.task/{}", self.namespace()),
+            format!("runc/{}", self.namespace()),
+            "fifo".to_owned(),
+            "tmp".to_owned(),
+            "state/io.containerd.sandbox.controller.v1.shim".to_owned(),
+            "state/io.containerd.grpc.v1.cri/containers".to_owned(),
+            "state/io.containerd.grpc.v1.cri/netns".to_owned(),
+            "state/io.containerd.grpc.v1.cri/sandboxes".to_owned(),
+            "root/io.containerd.grpc.v1.cri/containers".to_owned(),
+            "root/io.containerd.grpc.v1.cri/sandboxes".to_owned(),
+        ];
+        let below = |directory: String| leaks::names(&self.directory.join(directory));
+        let network = self.pods.iter().flat_map(|pods| pods.network.kept_for_pods());
+        directories.into_iter().flat_map(below).chain(network).collect()
     }
-}
-
-fn start_containerd(tree: &tools::Tree, directory: &Path) -> Result<Child> {
-    let base = directory.display();
-    // Of the plugins only those are off that a node without Kubernetes does not use.
-    let config = format!(
-        "version = 3\n\
-         root = '{base}/root'\n\
-         state = '{base}/state'\n\
-         temp = '{base}/tmp'\n\
-         disabled_plugins = ['io.containerd.cri.v1.images', 'io.containerd.cri.v1.runtime', \
-         'io.containerd.grpc.v1.cri', 'io.containerd.nri.v1.nri', \
-         'io.containerd.monitor.container.v1.restart', 'io.containerd.internal.v1.tracing']\n\
-         [grpc]\n\
-         address = '{base}/containerd.sock'\n\
-         [ttrpc]\n\
-         address = '{base}/containerd.sock.ttrpc'\n\
-         [plugins.'io.containerd.internal.v1.opt']\n\
-         path = '{base}/opt'\n"
-    );
-    let file = directory.join("containerd.toml");
-    fs::write(&file, config).context("write containerd's configuration")?;
-    let log =
-        fs::File::create(directory.join("containerd.log")).context("create containerd.log")?;
-    // The shim is found where the build left it, like any runtime: by PATH.
-    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", binaries().display());
-    Command::new(tree.file(&["usr/bin/containerd"])?)
-        .env_clear()
-        .env("PATH", path)
-        .env("TMPDIR", directory.join("tmp"))
-        .arg("--config")
-        .arg(file)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().context("share containerd.log")?)
-        .stderr(log)
-        .spawn()
-        .context("start containerd")
 }
 
 impl Drop for Node {
@@ -290,6 +295,7 @@ impl Drop for Node {
             drop(self.containerd.wait());
         }
         self.registry = None;
+        self.pods = None;
         let left = left.and(remove_run(&self.name));
         match left {
             Err(left) if failing => eprintln!("{left:#}"),
@@ -352,6 +358,7 @@ fn remove_run(name: &str) -> Result<()> {
         cgroups.sort_by_key(|cgroup| std::cmp::Reverse(cgroup.components().count()));
         cgroups.into_iter().filter(|cgroup| fs::remove_dir(cgroup).is_err()).count() == 0
     });
+    network::remove(name);
     drop(fs::remove_dir_all(directory));
     gone.with_context(|| format!("remove what is named {name} below /sys/fs/cgroup"))
 }
