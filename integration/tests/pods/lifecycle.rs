@@ -1,0 +1,88 @@
+//! Pods that are stopped and removed, twice, or many at once.
+
+use integration::cri::{Sandbox, container};
+use integration::{Cri, require_kvm};
+use serde_json::json;
+
+use crate::{pull, remove, wait_for_line};
+
+/// How many pods come and go at once, unless `HYPERLIGHT_TEST_PODS` says how many.
+const PODS: usize = 20;
+
+fn serve(cri: &Cri, reference: &str, name: &str) -> (Sandbox, String) {
+    let sandbox = cri.run_pod(&cri.pod(name)).unwrap();
+    let arguments = ["server", "0.0.0.0:9000"];
+    let id = cri.run(&sandbox, &container("server", reference, &arguments)).unwrap();
+    wait_for_line(cri, &sandbox, "server", "listening on 0.0.0.0:9000");
+    (sandbox, id)
+}
+
+#[test]
+fn a_container_that_is_stopped_ends_and_is_removed() {
+    require_kvm!();
+    let cri = Cri::start().unwrap();
+    let reference = pull(&cri, "tcp_server.rs_p2");
+    let (sandbox, id) = serve(&cri, &reference, "stopped");
+    cri.text(&["stop", "--timeout", "30", &id]).unwrap();
+    let status = cri.status(&id).unwrap();
+    assert_eq!(status["state"], "CONTAINER_EXITED", "{status:#}");
+    // Ended by SIGTERM, as a Linux program without a handler is, and not by the SIGKILL that would follow.
+    assert_eq!(status["exitCode"], 143, "{status:#}");
+    // Again is as good.
+    cri.text(&["stop", &id]).unwrap();
+    cri.text(&["rm", &id]).unwrap();
+    assert_eq!(cri.json(&["ps", "--all"]).unwrap()["containers"], json!([]));
+    remove(&cri, &sandbox);
+}
+
+#[test]
+fn a_pod_is_stopped_and_removed_twice() {
+    require_kvm!();
+    let cri = Cri::start().unwrap();
+    let reference = pull(&cri, "tcp_server.rs_p2");
+    let (sandbox, _) = serve(&cri, &reference, "twice");
+    for _ in 0..2 {
+        cri.stop_pod(&sandbox).unwrap();
+        assert_eq!(cri.pod_status(&sandbox).unwrap()["state"], "SANDBOX_NOTREADY");
+    }
+    assert_eq!(cri.node().shims(), [0; 0], "a pod that is stopped has no process");
+    cri.remove_pod(&sandbox).unwrap();
+    // The client asks for the status first, which there is no longer.
+    let again = cri.crictl(&["rmp", &sandbox.id]).unwrap();
+    assert!(again.stderr.contains("not found"), "{again:?}");
+}
+
+#[test]
+fn a_pod_that_runs_is_removed_by_force() {
+    require_kvm!();
+    let cri = Cri::start().unwrap();
+    let reference = pull(&cri, "tcp_server.rs_p2");
+    let (sandbox, _) = serve(&cri, &reference, "forced");
+    cri.text(&["rmp", "--force", &sandbox.id]).unwrap();
+    cri.remove_cgroup(&sandbox).unwrap();
+}
+
+#[test]
+fn many_pods_come_and_go_at_once() {
+    require_kvm!();
+    let cri = Cri::start().unwrap();
+    let reference = pull(&cri, "tcp_server.rs_p2");
+    let wanted = std::env::var("HYPERLIGHT_TEST_PODS");
+    let count = wanted.map_or(PODS, |count| count.parse().unwrap());
+    let (cri, reference) = (&cri, &reference);
+    let pods: Vec<Sandbox> = std::thread::scope(|scope| {
+        let pod = |number| scope.spawn(move || serve(cri, reference, &format!("pod-{number}")).0);
+        let threads: Vec<_> = (0..count).map(pod).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(cri.node().shims().len(), count, "a shim for each pod");
+    let ready = cri.json(&["pods", "--state", "ready"]).unwrap();
+    assert_eq!(ready["items"].as_array().unwrap().len(), count);
+    std::thread::scope(|scope| {
+        for pod in &pods {
+            scope.spawn(move || remove(cri, pod));
+        }
+    });
+    assert_eq!(cri.json(&["pods"]).unwrap()["items"], json!([]));
+    assert_eq!(cri.json(&["ps", "--all"]).unwrap()["containers"], json!([]));
+}
