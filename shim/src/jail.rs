@@ -19,10 +19,12 @@ mod privileges;
 pub(crate) mod root;
 mod syscalls;
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
 use landlock::RulesetError;
+use nix::sched::{CloneFlags, setns};
 
 use self::files::Opened;
 use self::root::{Made, RootError};
@@ -56,6 +58,9 @@ pub enum JailError {
     /// The root file system cannot be made or entered.
     #[error(transparent)]
     Root(#[from] RootError),
+    /// The mount namespace of another process cannot be entered.
+    #[error("enter the mount namespace of the container's first process")]
+    Mounts(#[source] io::Error),
     /// Privileges cannot be given up.
     #[error("give up the VMM process's privileges")]
     Privileges(#[source] io::Error),
@@ -101,14 +106,23 @@ pub(crate) fn open_ahead(workload: &Workload) -> Result<(), JailError> {
 /// A process that is about to be locked.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    /// Its root file system.
-    pub(crate) root: Option<Made>,
+    /// What it is to see of file systems.
+    pub(crate) view: Seen,
     /// Whose files it uses.
     pub(crate) user: User,
     /// Its process id in the initial namespace.
     pub(crate) pid: u32,
     /// Limits that were asked for.
     pub(crate) limits: Vec<ResourceLimit>,
+}
+
+/// What a process is to see of file systems.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// This root file system.
+    Root(Made),
+    /// What is seen in this mount namespace.
+    Mounts(File),
 }
 
 impl Lock {
@@ -118,15 +132,17 @@ impl Lock {
     ///
     /// See [`JailError`]; the process is locked in part then, and should end.
     pub(crate) fn lock(self, workload: &Workload) -> Result<(), JailError> {
-        let Self { root, user, pid, limits } = self;
+        let Self { view, user, pid, limits } = self;
         for limit in &limits {
             limit.set().map_err(|source| {
                 let ResourceLimit { name, soft, hard } = limit.clone();
                 JailError::Limit { name, soft, hard, source }
             })?;
         }
-        if let Some(root) = root {
-            root.enter()?;
+        match view {
+            Seen::Root(root) => root.enter()?,
+            Seen::Mounts(namespace) => setns(namespace, CloneFlags::CLONE_NEWNS)
+                .map_err(|errno| JailError::Mounts(errno.into()))?,
         }
         let sockets = Sockets::of(workload);
         privileges::become_nobody(&user, pid, threads(workload)).map_err(JailError::Privileges)?;

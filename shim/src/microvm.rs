@@ -33,7 +33,7 @@ use crate::http::ServiceError;
 use crate::workload::{MEMORY_BYTES_DEFAULT, Workload, size};
 
 pub(crate) use self::child::tell;
-pub use self::child::{SUBCOMMAND, child_main};
+pub use self::child::{SUBCOMMAND, child_main, taken_over_main};
 pub use self::source::Source;
 
 /// Exit status after a time limit, as timeout(1) has it.

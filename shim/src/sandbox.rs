@@ -284,7 +284,8 @@ impl Sandbox {
                 return pod::hold(request, *pod, namespace, held_stdio, steps).await;
             }
         };
-        let mut idle = timed(&mut steps.spawn, || self.idle(&bundle))?;
+        let mut idle =
+            timed(&mut steps.spawn, || self.idle(bundle.confinement.namespaces.pid.as_ref()))?;
         let (mounted, is_mounted) = watch::channel(false);
         let (placed, found) = tokio::join!(
             place::make(request, &bundle, namespace, &mut idle, mounted),
@@ -344,11 +345,11 @@ impl Sandbox {
         Ok(Container::new(id, dir, stdio, vmm, held, steps))
     }
 
-    /// A VMM process without work, in the pid namespace for `bundle`: the one that was started ahead, or a new
-    /// one.
-    fn idle(&self, bundle: &Bundle) -> Result<Idle, Error> {
+    /// A VMM process without work: the one that was started ahead, or a new one; or one in the existing
+    /// namespace `pid`.
+    fn idle(&self, pid: Option<&Namespace>) -> Result<Idle, Error> {
         let vmm = &self.environment.vmm;
-        if let Some(pid @ Namespace::Join(_)) = &bundle.confinement.namespaces.pid {
+        if let Some(pid @ Namespace::Join(_)) = pid {
             return Ok(vmm.spawn_in(pid)?);
         }
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -60,7 +60,7 @@ mod tests {
     fn parse(annotations: &[(&str, &str)]) -> Result<Option<NetworkGrant>, BundleError> {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let annotations: HashMap<String, String> = annotations.iter().map(own).collect();
-        grant(|name| annotations.get(name), Path::new("/bundle/rootfs"))
+        grant(|name| annotations.get(name))
     }
 
     fn allow(list: &str) -> Vec<String> {
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn a_container_has_its_network_and_the_names_of_its_root_file_system() {
         let grant = parse(&[]).unwrap().unwrap();
-        assert_eq!((grant.allow, grant.root.to_str()), (None, Some("/bundle/rootfs")));
+        assert_eq!((grant.allow, grant.root.to_str()), (None, Some("/")));
     }
 
     #[test]

@@ -203,7 +203,7 @@ fn the_workload_opens_the_root_and_each_bound_directory() {
 
     let seen: Vec<_> =
         workload.preopens.iter().map(|p| (p.guest_path.as_str(), p.read_only)).collect();
-    assert_eq!(seen, [("/", true), ("/data", true), ("/out", false)]);
+    assert_eq!(seen, [("/", false), ("/data", true), ("/out", false)]);
 }
 
 #[test]

@@ -12,19 +12,20 @@ use crate::stdio::{self, Owner};
 const HANG: Duration = Duration::from_secs(30);
 
 /// Starts `script` as the VMM process.
-pub(crate) async fn launched(script: &str) -> Result<(Container, Child), LaunchError> {
+pub(crate) async fn launched(script: &str) -> Result<(Container, ProcessEnd), LaunchError> {
     let (vmm, held) = ready(script).await?;
     let held = Held {
         stdio: held,
         cgroup: OwnedCgroup::new(Cgroup::nowhere()),
         rootfs: Rootfs::mount("/nonexistent".into(), &[]).unwrap(),
+        linux: None,
     };
     let (id, bundle) = ("t".to_owned(), PathBuf::from("/b"));
     Ok(Container::new(id, bundle, StdioPaths::default(), vmm, held, Steps::begin()))
 }
 
 /// Starts `script` as a VMM process and waits until it says that it is ready.
-async fn ready(script: &str) -> Result<(Vmm, HeldStdio), LaunchError> {
+async fn ready(script: &str) -> Result<(Launched, HeldStdio), LaunchError> {
     let owner = Owner { namespace: "test", id: "t", in_pod: false };
     let (task_stdio, held) = stdio::open(&StdioPaths::default(), owner, None).await.unwrap();
     let args = vec!["-c".to_owned(), script.to_owned()];
@@ -46,7 +47,7 @@ async fn ready(script: &str) -> Result<(Vmm, HeldStdio), LaunchError> {
 
 /// The start of a script that takes its two orders, is ready, and waits for its start.
 pub(crate) const UNTIL_START: &str = r#"read confine; read run;
-    echo '{"ready":{"confine":1,"join":2,"boot":3,"cpu":4}}' >&0; read start || exit 125; "#;
+    echo '{"ready":{"confine":1,"join":2,"lock":5,"boot":3,"cpu":4}}' >&0; read start || exit 125; "#;
 
 struct Watched {
     container: Arc<Container>,
@@ -209,7 +210,7 @@ async fn a_vmm_inherits_its_socket_and_nothing_else() {
     let passed_on = String::from_utf8(passed_on).unwrap();
     // The output is moved for good: for a single command, a shell keeps it elsewhere meanwhile.
     let script = r#"exec >&0; read confine; read run
-        echo '{"ready":{"confine":1,"join":2,"boot":3,"cpu":4}}'; read start"#;
+        echo '{"ready":{"confine":1,"join":2,"lock":5,"boot":3,"cpu":4}}'; read start"#;
     let task = watched(script).await;
 
     let open = |fd: &str| {
@@ -316,12 +317,12 @@ async fn exec(container: &Container, script: &str) -> Arc<Exec> {
     add(container, "e").unwrap();
     let exec = container.exec("e").unwrap();
     let (vmm, held) = ready(&format!("{UNTIL_START}{script}")).await.unwrap();
-    let Vmm { pid, pidfd, start, mut child, cost: _ } = vmm;
+    let Launched { pid, pidfd, start, mut end, cost: _ } = vmm;
     exec.process.launched(pid, pidfd, start, held);
     exec.process.start().unwrap();
     let ended = Arc::clone(&exec);
     tokio::spawn(async move {
-        let status = child.wait().await;
+        let status = end.wait().await;
         ended.process.ended(status, |_| {});
     });
     exec

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 
 use crate::bundle::{Namespace, Namespaces};
 use crate::jail::root::RootError;
-use crate::jail::{Lock, ResourceLimit, Root, User};
+use crate::jail::{Lock, ResourceLimit, Root, Seen, User};
 
 /// Ports below this one are for the privileged, unless a network namespace says otherwise.
 const FIRST_FREE_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
@@ -137,14 +137,15 @@ impl Confinement {
         {
             log::warn!("the ports below 1024 cannot be bound: write {FIRST_FREE_PORT}: {error}");
         }
-        let root = match view {
-            View::Root(root) => Some(root.make()?),
+        let view = match view {
+            View::Root(root) => Seen::Root(root.make()?),
             View::Of(path) => {
-                join("mount", CloneFlags::CLONE_NEWNS, &path)?;
-                None
+                let enter =
+                    |source| ConfineError::Enter { kind: "mount", path: path.clone(), source };
+                Seen::Mounts(File::open(&path).map_err(enter)?)
             }
         };
-        Ok(Lock { root, user, pid, limits })
+        Ok(Lock { view, user, pid, limits })
     }
 }
 

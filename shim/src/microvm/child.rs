@@ -63,9 +63,21 @@ enum ChildError {
 /// their default actions. If the shim goes away before the start, the status is that of an error.
 #[must_use]
 pub fn child_main() -> ExitCode {
+    process(Standing::run)
+}
+
+/// As [`child_main`], but instead of the program `instead` runs: what a guest could do that has taken the
+/// process over. For the tests of the jail; no program that is deployed calls it.
+#[must_use]
+pub fn taken_over_main(instead: impl FnOnce() -> u8) -> ExitCode {
+    process(|_standing| Ok(instead()))
+}
+
+/// The process, which ends with `run`.
+fn process(run: impl FnOnce(Standing) -> Result<u8, ChildError>) -> ExitCode {
     // Without a name of its own the process is called after the link it was started by: `exe`.
     let _ = rustix::thread::set_name(&name());
-    match take_socket().and_then(|socket| serve(Orders::new(socket))) {
+    match take_socket().and_then(|socket| serve(Orders::new(socket), run)) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             tell(&format!("hyperlight: {}", line(&error)));
@@ -86,7 +98,10 @@ fn take_socket() -> Result<UnixStream, ChildError> {
     Ok(UnixStream::from(socket))
 }
 
-fn serve(mut orders: Orders) -> Result<u8, ChildError> {
+fn serve(
+    mut orders: Orders,
+    run: impl FnOnce(Standing) -> Result<u8, ChildError>,
+) -> Result<u8, ChildError> {
     signals::end_by_default().map_err(ChildError::Signals)?;
     // While the shim looks for the program.
     let standby = Standby::new();
@@ -109,16 +124,7 @@ fn serve(mut orders: Orders) -> Result<u8, ChildError> {
         None => return Ok(STATUS_ERROR),
     }
     drop(orders);
-    match standing {
-        Standing::Program(workload, booted) => {
-            let outcome = booted.run(None)?;
-            if let Some(message) = message(&workload, &outcome.exit) {
-                tell(&message);
-            }
-            Ok(outcome.status())
-        }
-        Standing::Service(service) => Ok(service.serve(signals::leave_to_service)?),
-    }
+    run(standing)
 }
 
 /// What waits for its start.
@@ -217,6 +223,20 @@ fn stand(
 }
 
 impl Standing {
+    /// Runs it, and returns the status of the task.
+    fn run(self) -> Result<u8, ChildError> {
+        match self {
+            Self::Program(workload, booted) => {
+                let outcome = booted.run(None)?;
+                if let Some(message) = message(&workload, &outcome.exit) {
+                    tell(&message);
+                }
+                Ok(outcome.status())
+            }
+            Self::Service(service) => Ok(service.serve(signals::leave_to_service)?),
+        }
+    }
+
     /// The snapshot that was made for it.
     fn made(&self) -> Option<&Snapshot> {
         match self {

@@ -7,8 +7,8 @@ use crate::workload::Text;
 
 fn workload() -> Workload {
     serde_json::from_value(serde_json::json!({
-        "program": "/nonexistent", "program_name": "app.wasm", "args": ["app.wasm"], "env": [],
-        "preopens": [], "memory": 1 << 20,
+        "program_name": "app.wasm", "args": ["app.wasm"], "env": [], "preopens": [],
+        "memory": 1 << 20,
     }))
     .unwrap()
 }

@@ -39,7 +39,7 @@ async fn a_life_is_announced_in_order() {
     let (sandbox, mut topics) = sandbox();
     let task = add(&sandbox, "exit 3").await;
 
-    sandbox.start("t").unwrap();
+    sandbox.start("t").await.unwrap();
     ended(&task).await;
     let (_, exit) = sandbox.delete("t").await.unwrap();
 
@@ -64,7 +64,7 @@ async fn a_task_that_is_killed_before_its_start_is_announced_without_one() {
 async fn a_task_that_lives_is_not_deleted_and_stays() {
     let (sandbox, _topics) = sandbox();
     let task = add(&sandbox, "sleep 60").await;
-    sandbox.start("t").unwrap();
+    sandbox.start("t").await.unwrap();
 
     let error = sandbox.delete("t").await.unwrap_err();
 
@@ -76,13 +76,13 @@ async fn a_task_that_lives_is_not_deleted_and_stays() {
 async fn a_task_that_is_deleted_is_unknown() {
     let (sandbox, _topics) = sandbox();
     let task = add(&sandbox, "exit 0").await;
-    sandbox.start("t").unwrap();
+    sandbox.start("t").await.unwrap();
     ended(&task).await;
     sandbox.delete("t").await.unwrap();
 
     assert!(matches!(sandbox.delete("t").await, Err(Error::NoTask(_))));
     assert!(matches!(sandbox.task("t"), Err(Error::NoTask(_))));
-    assert!(matches!(sandbox.start("t"), Err(Error::NoTask(_))));
+    assert!(matches!(sandbox.start("t").await, Err(Error::NoTask(_))));
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn the_process_that_was_started_ahead_is_taken_once() {
     sandbox.start_ahead();
     let ahead = sandbox.spare.lock().unwrap().as_ref().map(Idle::pid);
 
-    let (first, second) = (sandbox.idle().unwrap(), sandbox.idle().unwrap());
+    let (first, second) = (sandbox.idle(None).unwrap(), sandbox.idle(None).unwrap());
 
     assert_eq!(Some(first.pid()), ahead);
     assert_ne!(second.pid(), first.pid());
@@ -137,7 +137,7 @@ async fn a_process_that_was_started_ahead_and_has_died_is_replaced() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
-    let mut idle = sandbox.idle().unwrap();
+    let mut idle = sandbox.idle(None).unwrap();
 
     assert_ne!(idle.pid(), ahead);
     assert!(idle.is_alive());

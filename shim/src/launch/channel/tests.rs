@@ -84,7 +84,7 @@ async fn work_without_its_descriptors_is_refused() {
 #[tokio::test]
 async fn a_report_is_read_back() {
     for sent in [
-        Report::Ready(Cost { confine: 1, join: 2, boot: 3, cpu: 4 }),
+        Report::Ready(Cost { confine: 1, join: 2, lock: 5, boot: 3, cpu: 4 }),
         Report::Error("two\nlines".to_owned()),
     ] {
         let (mut shim, mut vmm) = pair();

@@ -22,7 +22,7 @@ async fn served(orders: Vec<Order>, program: &[u8]) -> (Result<u8, ChildError>, 
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     let mut shim = tokio::net::UnixStream::from_std(ours).unwrap();
-    let process = std::thread::spawn(move || serve(Orders::new(theirs)));
+    let process = std::thread::spawn(move || serve(Orders::new(theirs), Standing::run));
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(program).unwrap();
     let stdio = [dup(stdin()).unwrap(), dup(stdout()).unwrap(), dup(stderr()).unwrap()];
