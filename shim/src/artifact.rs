@@ -84,6 +84,14 @@ pub enum ArtifactError {
         /// What was found instead of a wasm file.
         file: &'static str,
     },
+    /// There is no root file system.
+    #[error("open the root file system {}", path.display())]
+    Root {
+        /// Its directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The file could not be read.
     #[error("read {} in the root file system", path.display())]
     ReadFile {
@@ -188,7 +196,7 @@ fn wasm_in_rootfs(root: &Path, path: &Path) -> Result<Result<File, &'static str>
         Mode::empty(),
         ResolveFlags::empty(),
     )
-    .map_err(|errno| read(errno.into()))?;
+    .map_err(|errno| ArtifactError::Root { path: root.to_owned(), source: errno.into() })?;
     // NONBLOCK: a FIFO in the image must not hang the shim.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = openat2(&directory, path, flags, Mode::empty(), ResolveFlags::IN_ROOT);

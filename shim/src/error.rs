@@ -168,7 +168,7 @@ fn code(error: &Error) -> Code {
             | ArtifactError::NoWasm { .. }
             | ArtifactError::NoCommand { .. }
             | ArtifactError::Wasm(_) => Code::INVALID_ARGUMENT,
-            ArtifactError::ReadFile { .. } => Code::INTERNAL,
+            ArtifactError::Root { .. } | ArtifactError::ReadFile { .. } => Code::INTERNAL,
         },
         Error::Compile { .. } => Code::INVALID_ARGUMENT,
         Error::Cgroup(error) => cgroup_code(error),

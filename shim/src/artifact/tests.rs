@@ -81,5 +81,5 @@ fn a_directory_or_fifo_is_not_a_file() {
 fn a_root_that_is_not_there_is_an_error() {
     let error = wasm_in_rootfs(Path::new("/nonexistent"), Path::new("/a.wasm")).unwrap_err();
 
-    assert!(matches!(error, ArtifactError::ReadFile { .. }), "{error}");
+    assert!(matches!(error, ArtifactError::Root { .. }), "{error}");
 }

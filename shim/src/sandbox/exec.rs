@@ -185,8 +185,9 @@ async fn place(
     bundle: &Bundle,
     idle: &mut Idle,
 ) -> Result<(), LaunchError> {
-    idle.confine(confinement).await?;
+    // First, while it sees the host's files: the control group's are not among those of the container.
     idle.join(container.cgroup().join_files()).await?;
+    idle.confine(confinement).await?;
     adjust_oom_score(idle.pid(), bundle.oom_score_adj);
     Ok(())
 }
