@@ -191,13 +191,71 @@ static void upper(request_t request, outparam_t outparam) {
     finish(&answer, &trailers);
 }
 
-// The response to a request, or why there is none.
-static const char *response_to(wasi_http_types_own_outgoing_request_t request, wasi_http_types_own_incoming_response_t *response) {
+// Sets how long a request waits, by the fields `x-connect-ms`, `x-first-byte-ms` and `x-between-bytes-ms`.
+static wasi_http_types_own_request_options_t waits(request_t request) {
+    wasi_http_types_own_request_options_t options = wasi_http_types_constructor_request_options();
+    wasi_http_types_borrow_request_options_t setting = wasi_http_types_borrow_request_options(options);
+    wasi_http_types_duration_t connect = atoll(field(request, "x-connect-ms")) * 1000000,
+                               first_byte = atoll(field(request, "x-first-byte-ms")) * 1000000,
+                               between_bytes = atoll(field(request, "x-between-bytes-ms")) * 1000000;
+    if ((connect > 0 && !wasi_http_types_method_request_options_set_connect_timeout(setting, &connect)) ||
+        (first_byte > 0 && !wasi_http_types_method_request_options_set_first_byte_timeout(setting, &first_byte)) ||
+        (between_bytes > 0 && !wasi_http_types_method_request_options_set_between_bytes_timeout(setting, &between_bytes))) {
+        abort();
+    }
+    return options;
+}
+
+// The request that the fields `x-scheme`, `x-authority` and `x-path` name, with the method of this one.
+static wasi_http_types_own_outgoing_request_t request_like(request_t request) {
+    wasi_http_types_own_outgoing_request_t asked =
+        wasi_http_types_constructor_outgoing_request(wasi_http_types_constructor_fields());
+    wasi_http_types_borrow_outgoing_request_t asking = wasi_http_types_borrow_outgoing_request(asked);
+    bool is_tls = strcmp(field(request, "x-scheme"), "https") == 0;
+    wasi_http_types_scheme_t scheme = {.tag = is_tls ? WASI_HTTP_TYPES_SCHEME_HTTPS : WASI_HTTP_TYPES_SCHEME_HTTP};
+    program_string_t authority = string(field(request, "x-authority")), path = string(field(request, "x-path"));
+    wasi_http_types_method_t method;
+    wasi_http_types_method_incoming_request_method(wasi_http_types_borrow_incoming_request(request), &method);
+    if (!wasi_http_types_method_outgoing_request_set_method(asking, &method) ||
+        !wasi_http_types_method_outgoing_request_set_scheme(asking, &scheme) ||
+        !wasi_http_types_method_outgoing_request_set_authority(asking, &authority) ||
+        !wasi_http_types_method_outgoing_request_set_path_with_query(asking, &path)) {
+        abort();
+    }
+    return asked;
+}
+
+// Passes the body on: all of one stream, as it comes.
+static void pass(request_t request, body_t to) {
+    static uint8_t buffer[65536];
+    struct answer passed = {.body = to};
+    wasi_http_types_own_incoming_body_t from;
+    input_t stream;
+    if (!wasi_http_types_method_incoming_request_consume(wasi_http_types_borrow_incoming_request(request), &from) ||
+        !wasi_http_types_method_incoming_body_stream(wasi_http_types_borrow_incoming_body(from), &stream) ||
+        !wasi_http_types_method_outgoing_body_write(wasi_http_types_borrow_outgoing_body(to), &passed.stream)) {
+        abort();
+    }
+    size_t len;
+    while ((len = get(stream, buffer, sizeof buffer)) > 0 && put(&passed, buffer, len)) {
+    }
+    finish(&passed, NULL);
+}
+
+// The response to a request that is made with the body of this one, or why there is none.
+static const char *response_to(request_t request, wasi_http_types_own_incoming_response_t *response) {
+    wasi_http_types_own_outgoing_request_t asked = request_like(request);
+    wasi_http_types_own_request_options_t options = waits(request);
     wasi_http_types_own_future_incoming_response_t future;
     wasi_http_types_error_code_t error;
-    if (!wasi_http_outgoing_handler_handle(request, NULL, &future, &error)) {
+    body_t body;
+    if (!wasi_http_types_method_outgoing_request_body(wasi_http_types_borrow_outgoing_request(asked), &body)) {
+        abort();
+    }
+    if (!wasi_http_outgoing_handler_handle(asked, &options, &future, &error)) {
         return ERROR_CODES[error.tag];
     }
+    pass(request, body);
     wasi_http_types_borrow_future_incoming_response_t borrowed = wasi_http_types_borrow_future_incoming_response(future);
     wasi_io_poll_own_pollable_t pollable = wasi_http_types_method_future_incoming_response_subscribe(borrowed);
     wasi_io_poll_method_pollable_block(wasi_io_poll_borrow_pollable(pollable));
@@ -212,21 +270,10 @@ static const char *response_to(wasi_http_types_own_outgoing_request_t request, w
     return NULL;
 }
 
-// Makes the request that the fields `x-scheme` and `x-authority` name, and tells the status and the body.
+// Makes a request and tells its status and its body, or the error code.
 static void fetch(request_t request, outparam_t outparam) {
-    wasi_http_types_own_outgoing_request_t asked =
-        wasi_http_types_constructor_outgoing_request(wasi_http_types_constructor_fields());
-    wasi_http_types_borrow_outgoing_request_t asking = wasi_http_types_borrow_outgoing_request(asked);
-    bool is_tls = strcmp(field(request, "x-scheme"), "https") == 0;
-    wasi_http_types_scheme_t scheme = {.tag = is_tls ? WASI_HTTP_TYPES_SCHEME_HTTPS : WASI_HTTP_TYPES_SCHEME_HTTP};
-    program_string_t authority = string(field(request, "x-authority")), path = string("/p?q");
-    if (!wasi_http_types_method_outgoing_request_set_scheme(asking, &scheme) ||
-        !wasi_http_types_method_outgoing_request_set_authority(asking, &authority) ||
-        !wasi_http_types_method_outgoing_request_set_path_with_query(asking, &path)) {
-        abort();
-    }
     wasi_http_types_own_incoming_response_t response;
-    const char *error = response_to(asked, &response);
+    const char *error = response_to(request, &response);
     struct answer answer = begin_plain(outparam);
     if (error != NULL) {
         say(&answer, error);
@@ -243,10 +290,18 @@ static void fetch(request_t request, outparam_t outparam) {
         !wasi_http_types_method_incoming_body_stream(wasi_http_types_borrow_incoming_body(body), &stream)) {
         abort();
     }
-    static uint8_t buffer[65536];
-    size_t len;
-    while ((len = get(stream, buffer, sizeof buffer)) > 0) {
-        put(&answer, buffer, len);
+    wasi_io_streams_borrow_input_stream_t reading = wasi_io_streams_borrow_input_stream(stream);
+    program_list_u8_t piece;
+    wasi_io_streams_stream_error_t end;
+    while (wasi_io_streams_method_input_stream_blocking_read(reading, 65536, &piece, &end)) {
+        put(&answer, piece.ptr, piece.len);
+        program_list_u8_free(&piece);
+    }
+    wasi_http_types_error_code_t code;
+    if (end.tag == WASI_IO_STREAMS_STREAM_ERROR_LAST_OPERATION_FAILED &&
+        wasi_http_types_http_error_code(wasi_io_error_borrow_error(end.val.last_operation_failed), &code)) {
+        say(&answer, " ");
+        say(&answer, ERROR_CODES[code.tag]);
     }
     finish(&answer, NULL);
 }

@@ -37,14 +37,17 @@ impl Peer {
 
     /// One that speaks TLS and says that it is `name`.
     fn with_tls(name: &str) -> Self {
+        Self::with_certificate(CertificateParams::new(vec![name.to_owned()]).unwrap())
+    }
+
+    fn with_certificate(wanted: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = params.self_signed(&key).unwrap().pem();
         let issuer = Issuer::new(params, key);
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &issuer).unwrap();
+        let certificate = wanted.signed_by(&key, &issuer).unwrap();
         let crypto = Arc::new(rustls::crypto::ring::default_provider());
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = ServerConfig::builder_with_provider(crypto)
@@ -100,8 +103,13 @@ fn answer(stream: impl Read + Write) {
 
 /// What the handler in C at `addr` says that came of a request: status and body, or an error code.
 fn fetched(addr: &str, scheme: &str, authority: &str) -> String {
+    fetched_with(addr, scheme, authority, &[])
+}
+
+fn fetched_with(addr: &str, scheme: &str, authority: &str, options: &[&str]) -> String {
     let (scheme, authority) = (format!("x-scheme: {scheme}"), format!("x-authority: {authority}"));
-    curl(&["-H", &scheme, "-H", &authority, &format!("http://{addr}/fetch")])
+    let fields = ["-H", &scheme, "-H", &authority, "-H", "x-path: /p?q"];
+    curl(&[&fields, options, &[&format!("http://{addr}/fetch")]].concat())
 }
 
 fn bare(options: &[&str], variables: &[(&str, &Path)]) -> Server {
@@ -155,6 +163,12 @@ fn a_server_that_is_not_trusted_is_a_certificate_error() {
     // Of an authority that nobody trusts; and under a name of which the certificate says nothing.
     assert_eq!(fetched(&server.addr, "https", &stranger.at("localhost")), refused);
     assert_eq!(fetched(&server.addr, "https", &peer.at("127.0.0.1")), refused);
+    // One whose time is over.
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let expired = Peer::with_certificate(params);
+    let server = bare(&[], &[("SSL_CERT_FILE", &expired.bundle(&dir))]);
+    assert_eq!(fetched(&server.addr, "https", &expired.at("localhost")), refused);
 }
 
 #[test]
@@ -194,6 +208,76 @@ fn what_a_server_says_that_is_no_http_is_told_by_its_code() {
         });
         assert_eq!(fetched(&server.addr, "http", &authority), code, "{said:?}");
         says.join().unwrap();
+    }
+}
+
+/// Somebody who takes connections, says `text` to the first and then no more, until the test is over.
+fn stalling(text: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let authority = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        std::thread::park();
+    });
+    authority
+}
+
+#[test]
+fn a_handler_waits_no_longer_than_it_says() {
+    require_kvm!();
+    let server = bare(&[], &[]);
+    let begun = "HTTP/1.1 203 Any\r\ncontent-length: 9\r\n\r\nbegun";
+    for (scheme, text, limit, said) in [
+        ("https", "", "x-connect-ms: 50", "connection-timeout"),
+        ("http", "", "x-first-byte-ms: 50", "HTTP-response-timeout"),
+        ("http", begun, "x-between-bytes-ms: 50", "203 begun connection-read-timeout"),
+    ] {
+        let asked = fetched_with(&server.addr, scheme, &stalling(text), &["-H", limit]);
+        assert_eq!(asked, said, "{limit}");
+    }
+}
+
+#[test]
+fn a_response_that_breaks_off_is_told_by_its_code() {
+    require_kvm!();
+    let server = bare(&[], &[]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let authority = listener.local_addr().unwrap().to_string();
+    let peer = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = BufReader::new(stream.try_clone().unwrap()).lines();
+        while head.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+        stream.write_all(b"HTTP/1.1 203 Any\r\ncontent-length: 9\r\n\r\nbegun").unwrap();
+    });
+    let said = fetched(&server.addr, "http", &authority);
+    assert_eq!(said, "203 begun HTTP-response-incomplete");
+    peer.join().unwrap();
+}
+
+#[test]
+fn bodies_pass_through_one_micro_vm_to_another_and_back() {
+    require_kvm!();
+    let (front, behind) = (bare(&[], &[]), bare(&[], &[]));
+    let dir = Scratch::new().unwrap();
+    let (sent, got) = (dir.join("sent"), dir.join("got"));
+    for lines in [0, 1, 300_000] {
+        fs::write(&sent, "some text\n".repeat(lines)).unwrap();
+        let data = format!("@{}", sent.display());
+        let authority = format!("x-authority: {}", behind.addr);
+        curl(&[
+            "-H",
+            &authority,
+            "-H",
+            "x-path: /upper",
+            "--data-binary",
+            &data,
+            "-o",
+            got.to_str().unwrap(),
+            &front.url("/fetch"),
+        ]);
+        let wanted = format!("200 {}", "SOME TEXT\n".repeat(lines));
+        assert!(fs::read(&got).unwrap() == wanted.as_bytes(), "{lines} lines");
     }
 }
 
