@@ -58,3 +58,19 @@ fn a_handler_that_cannot_be_loaded_says_why_as_a_command_does() {
     let reference = node.pull_component("wrong", &wasm).unwrap();
     says(&node.run(&reference, "wrong", &[]).unwrap());
 }
+
+#[test]
+fn a_port_that_is_taken_is_an_error_of_creation() {
+    require_kvm!();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let node = Node::start().unwrap();
+    let reference = node.pull_component("bare", &programs::handler("bare").unwrap()).unwrap();
+    let annotation = format!("io.hyperlight.http.addr={addr}");
+    let options = ["--net-host", "--annotation", &annotation];
+    let outcome = process::run(&mut node.run_command(&reference, "taken", &options, &[])).unwrap();
+    assert_eq!(outcome.code(), 1, "{outcome:?}");
+    for word in [format!("listen on {addr}").as_str(), "in use", "io.hyperlight.http.addr"] {
+        assert!(outcome.stderr.contains(word), "{outcome:?}");
+    }
+}

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod broken;
+mod clients;
 mod containers;
 mod exits;
 mod isolation;
