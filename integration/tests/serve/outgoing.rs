@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +99,12 @@ fn answer(stream: impl Read + Write) {
             return;
         }
     }
+}
+
+/// Takes the head of a request. What comes before it is no answer.
+fn take_head(stream: &TcpStream) {
+    let mut head = BufReader::new(stream).lines();
+    while head.next().is_some_and(|line| !line.unwrap().is_empty()) {}
 }
 
 /// What the handler in C at `addr` says that came of a request: status and body, or an error code.
@@ -202,8 +208,7 @@ fn what_a_server_says_that_is_no_http_is_told_by_its_code() {
         let authority = listener.local_addr().unwrap().to_string();
         let says = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut head = BufReader::new(stream.try_clone().unwrap()).lines();
-            while head.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            take_head(&stream);
             stream.write_all(said.as_bytes()).unwrap();
         });
         assert_eq!(fetched(&server.addr, "http", &authority), code, "{said:?}");
@@ -211,12 +216,15 @@ fn what_a_server_says_that_is_no_http_is_told_by_its_code() {
     }
 }
 
-/// Somebody who takes connections, says `text` to the first and then no more, until the test is over.
+/// Somebody who takes a connection, says `text` to its request and then no more, until the test is over.
 fn stalling(text: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let authority = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
+        if !text.is_empty() {
+            take_head(&stream);
+        }
         stream.write_all(text.as_bytes()).unwrap();
         std::thread::park();
     });
@@ -246,8 +254,7 @@ fn a_response_that_breaks_off_is_told_by_its_code() {
     let authority = listener.local_addr().unwrap().to_string();
     let peer = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut head = BufReader::new(stream.try_clone().unwrap()).lines();
-        while head.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+        take_head(&stream);
         stream.write_all(b"HTTP/1.1 203 Any\r\ncontent-length: 9\r\n\r\nbegun").unwrap();
     });
     let said = fetched(&server.addr, "http", &authority);
@@ -318,7 +325,7 @@ fn in_a_container(files: &[(&str, &[u8])], options: &[&str], ask: impl FnOnce(&s
     let options = [&[&network, "--annotation", &at], options].concat();
     let mut command = node.run_command(&reference, "bare", &options, &[]);
     let running = process::start(&mut command).unwrap();
-    let is_open = || std::net::TcpStream::connect(&addr).is_ok();
+    let is_open = || TcpStream::connect(&addr).is_ok();
     process::wait_until("the port is open", Duration::from_secs(120), is_open).unwrap();
     ask(&addr);
     node.ctr(["task", "kill", "-s", "TERM", "bare"]).unwrap().success().unwrap();
