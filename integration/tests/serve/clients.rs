@@ -39,6 +39,7 @@ fn what_is_no_request_is_refused() {
         ("GET / HTTP/1.1\r\nno field\r\n\r\n", "400"),
         ("GET / HTTP/1.1\r\n\r\n", "400"),
         ("POST / HTTP/1.1\r\nhost: here\r\ncontent-length: ten\r\n\r\n", "400"),
+        ("GET here:80 HTTP/1.1\r\nhost: here\r\n\r\n", "400"),
         (&large_field, "431"),
         (&long_target, "414"),
     ] {

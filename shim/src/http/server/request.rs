@@ -190,6 +190,9 @@ fn check(parts: &Parts, limits: &Limits) -> Result<bool, Rejection> {
 fn target(parts: &Parts) -> Result<Uri, Rejection> {
     const MALFORMED: Rejection =
         Rejection::new(StatusCode::BAD_REQUEST, "the host or target is malformed\n");
+    if parts.uri.scheme().is_none() && parts.uri.authority().is_some() {
+        return Err(MALFORMED); // A proxy is asked so (RFC 9112, 3.2.3).
+    }
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) if host.is_empty() => None,
