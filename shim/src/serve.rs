@@ -159,6 +159,9 @@ impl Shim for Actions {
     }
 
     async fn delete_shim(&mut self) -> containerd_shim::Result<DeleteResponse> {
+        let removed = leftovers::remove(&self.bundle, &self.namespace);
+        // After that: a server that was killed may still be about to close its socket when containerd, whose
+        // connection it has closed, runs this.
         if let Ok(group) = bundle::group(&self.bundle, &self.id) {
             remove_dead_socket(&containerd_shim::socket_address(
                 &self.address,
@@ -166,7 +169,7 @@ impl Shim for Actions {
                 &group,
             ));
         }
-        leftovers::remove(&self.bundle, &self.namespace).map_err(other)?;
+        removed.map_err(other)?;
         let mut response = DeleteResponse::new();
         response.exit_status = KILLED;
         response.exited_at = MessageField::some(timestamp(SystemTime::now()));

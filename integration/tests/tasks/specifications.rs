@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// A node, and a specification of a container that runs `hello`.
 fn fixture() -> (Node, Value) {
     let node = Node::start().unwrap();
-    let root = node.directory().join("tmp/root");
+    let root = node.directory().join("root");
     fs::create_dir_all(&root).unwrap();
     fs::copy(program("hello").unwrap(), root.join("app.wasm")).unwrap();
     let cgroup = format!("/{}/s", node.namespace());
@@ -53,7 +53,7 @@ fn a_specification_by_hand_runs_with_however_large_annotations() {
     let outcome = run(&node, &with(&specification, "/annotations", annotations));
 
     assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "hello, world\n"), "{outcome:?}");
-    fs::remove_dir_all(node.directory().join("tmp/root")).unwrap();
+    fs::remove_dir_all(node.directory().join("root")).unwrap();
 }
 
 #[test]
@@ -88,14 +88,14 @@ fn a_specification_that_cannot_be_run_is_refused_with_its_reason() {
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
         node.nothing_left().unwrap();
     }
-    fs::remove_dir_all(node.directory().join("tmp/root")).unwrap();
+    fs::remove_dir_all(node.directory().join("root")).unwrap();
 }
 
 #[test]
 fn a_control_group_that_is_in_use_and_a_name_that_is_taken_are_refused() {
     require_kvm!();
     let (node, specification) = fixture();
-    let root = node.directory().join("tmp/root");
+    let root = node.directory().join("root");
     fs::copy(program("spin").unwrap(), root.join("spin.wasm")).unwrap();
     let file = node.directory().join("tmp/first.json");
     let first = with(&specification, "/process/args", json!(["/spin.wasm"]));
