@@ -296,7 +296,7 @@ impl Bundle {
         Ok(Self {
             dir: dir.to_owned(),
             network: network::grant(annotation)?,
-            confinement: confinement::confinement(&spec, process, &rootfs)?,
+            confinement: confinement::confinement(spec, process, &rootfs)?,
             rootfs,
             args,
             env,
