@@ -296,6 +296,20 @@ impl Cri {
         self.remove_cgroup(sandbox)
     }
 
+    /// Limits the memory of a pod, as the kubelet does on the pod's cgroup.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not take it.
+    pub fn limit_memory(&self, sandbox: &Sandbox, bytes: u64) -> Result<()> {
+        let below = sandbox.cgroup();
+        let (v1, v2) = ("/sys/fs/cgroup/memory", "/sys/fs/cgroup");
+        let v1 = Path::new(v1).join(below).join("memory.limit_in_bytes");
+        let v2 = Path::new(v2).join(below).join("memory.max");
+        let file = if v1.exists() { v1 } else { v2 };
+        fs::write(&file, bytes.to_string()).with_context(|| format!("write {}", file.display()))
+    }
+
     /// Removes a pod's cgroup, as the kubelet does when the pod has gone.
     ///
     /// # Errors
@@ -305,7 +319,7 @@ impl Cri {
         // Of each hierarchy (cgroup v1), or of the only one.
         let mut roots = leaks::names("/sys/fs/cgroup".as_ref());
         roots.push("/sys/fs/cgroup".into());
-        let below = text(&sandbox.config["linux"]["cgroup_parent"]).trim_start_matches('/');
+        let below = sandbox.cgroup();
         let cgroups: Vec<_> = roots.iter().map(|root| root.join(below)).collect();
         wait_until("the pod's cgroup to be empty", Duration::from_secs(20), || {
             cgroups.iter().all(|it| fs::remove_dir(it).is_ok() || !it.exists())
@@ -352,6 +366,13 @@ impl Cri {
         fs::write(&file, message.to_string())
             .with_context(|| format!("write {}", file.display()))?;
         Ok(file)
+    }
+}
+
+impl Sandbox {
+    /// Its cgroup, below the root of each hierarchy.
+    fn cgroup(&self) -> &str {
+        text(&self.config["linux"]["cgroup_parent"]).trim_start_matches('/')
     }
 }
 
