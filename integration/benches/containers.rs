@@ -64,7 +64,6 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
     report.add(Row::new("ctr run --rm, CPU of all processes", "ms", &cpu).over("runc", &runc_cpu));
     steps(report, log(&node)?.get(seen..).unwrap_or_default())?;
     idle(report, &node, &ours, &runc)?;
-    report.missing("pod life by CRI", "the private containerd has no CRI and no CNI");
     node.nothing_left()
 }
 
@@ -116,7 +115,7 @@ fn run(node: &Node, kind: &Kind, id: &str) -> Result<()> {
 }
 
 /// CPU time of containerd, of what it and this process have waited for: shims are orphans and come here.
-fn cpu_seconds(node: &Node) -> Result<f64> {
+pub(crate) fn cpu_seconds(node: &Node) -> Result<f64> {
     wait_until("the shims to end", PATIENCE, || node.shims().is_empty())?;
     family::cpu_seconds(node.containerd())
 }
@@ -163,8 +162,7 @@ fn idle(report: &mut Report, node: &Node, ours: &Kind, runc: &Kind) -> Result<()
         process::run(command.args(kind.idle_arguments))?.success()?;
         // It has come to its sleep, and the shim to its rest.
         std::thread::sleep(Duration::from_secs(1));
-        let pids: Vec<i32> = node.shims().into_iter().flat_map(family::below).collect();
-        let memory = family::memory_of(&unique(pids))?;
+        let memory = family::memory_of(&processes(node))?;
         let kernel =
             format!("/sys/fs/cgroup/memory/{}/{id}/memory.kmem.usage_in_bytes", node.namespace());
         let kernel: Option<f64> =
@@ -199,7 +197,9 @@ fn idle(report: &mut Report, node: &Node, ours: &Kind, runc: &Kind) -> Result<()
     }
 }
 
-fn unique(mut pids: Vec<i32>) -> Vec<i32> {
+/// The shims and all below them.
+pub(crate) fn processes(node: &Node) -> Vec<i32> {
+    let mut pids: Vec<i32> = node.shims().into_iter().flat_map(family::below).collect();
     pids.sort_unstable();
     pids.dedup();
     pids

@@ -13,6 +13,7 @@ mod http;
 mod instructions;
 mod live;
 mod machine;
+mod pods;
 mod start;
 mod wasm;
 
@@ -34,6 +35,7 @@ const SECTIONS: &[Section] = &[
     ("exits", "VM exits of one operation", calls::exits),
     ("live", "Many micro-VMs", live::measure),
     ("containers", "Containers, against runc on the same containerd", containers::measure),
+    ("pods", "Pods by the CRI, against runc on the same containerd", pods::measure),
     ("http", "HTTP, against `wasmtime serve`", http::measure),
     ("compile", "Compiling, and starting what is compiled", compile::measure),
 ];
