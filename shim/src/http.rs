@@ -11,10 +11,8 @@ pub use costs::Costs;
 pub use service::{Port, Service, ServiceError};
 pub use serving::{DRAIN_DEFAULT, Isolation, MAX_CONCURRENCY_DEFAULT, PORT_DEFAULT, Serving};
 
-/// Finds out what a process that is locked later has no way to; `has_client` says that it makes requests.
-pub(crate) fn open_ahead(has_client: bool) {
+/// Finds out what a process that is locked later has no way to.
+pub(crate) fn open_ahead() {
     pool::processors();
-    if has_client {
-        client::open_ahead();
-    }
+    client::open_ahead();
 }

@@ -1,6 +1,6 @@
 //! The jail: what a process that runs micro-VMs gives up before it looks at anything of a tenant's.
 //!
-//! Rule: what the process needs is open before ([`open_ahead`]), then it is locked ([`Lock`]), and only then
+//! Rule: what the process needs is open before ([`open_ahead`]), then it goes to its place and is locked ([`Lock`]), and only then
 //! are the program, its snapshot and its directories opened, and guests run. Locking cannot be undone. It
 //! happens while the process has one thread, because credentials and filters are those of threads; threads
 //! that are made later have them too.
@@ -19,15 +19,14 @@ mod privileges;
 pub(crate) mod root;
 mod syscalls;
 
-use std::fs::File;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 use landlock::RulesetError;
-use nix::sched::{CloneFlags, setns};
 
 use self::files::Opened;
-use self::root::{Made, RootError};
+use self::syscalls::Duty;
 use crate::workload::Workload;
 
 pub use self::privileges::{ResourceLimit, User};
@@ -55,12 +54,6 @@ pub enum JailError {
         /// Why not.
         source: io::Error,
     },
-    /// The root file system cannot be made or entered.
-    #[error(transparent)]
-    Root(#[from] RootError),
-    /// The mount namespace of another process cannot be entered.
-    #[error("enter the mount namespace of the container's first process")]
-    Mounts(#[source] io::Error),
     /// Privileges cannot be given up.
     #[error("give up the VMM process's privileges")]
     Privileges(#[source] io::Error),
@@ -92,37 +85,26 @@ impl Sockets {
     }
 }
 
-/// Opens what a locked process cannot open any more, for `workload`.
+/// Opens what a locked process cannot open any more.
 ///
 /// # Errors
 ///
 /// [`JailError::OpenAhead`].
-pub(crate) fn open_ahead(workload: &Workload) -> Result<(), JailError> {
+pub(crate) fn open_ahead() -> Result<(), JailError> {
     vmm::open_ahead().map_err(JailError::OpenAhead)?;
-    crate::http::open_ahead(workload.network.is_some());
+    crate::http::open_ahead();
     Ok(())
 }
 
 /// A process that is about to be locked.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    /// What it is to see of file systems.
-    pub(crate) view: Seen,
     /// Whose files it uses.
     pub(crate) user: User,
     /// Its process id in the initial namespace.
     pub(crate) pid: u32,
     /// Limits that were asked for.
     pub(crate) limits: Vec<ResourceLimit>,
-}
-
-/// What a process is to see of file systems.
-#[derive(Debug)]
-pub(crate) enum Seen {
-    /// This root file system.
-    Root(Made),
-    /// What is seen in this mount namespace.
-    Mounts(File),
 }
 
 impl Lock {
@@ -132,17 +114,12 @@ impl Lock {
     ///
     /// See [`JailError`]; the process is locked in part then, and should end.
     pub(crate) fn lock(self, workload: &Workload) -> Result<(), JailError> {
-        let Self { view, user, pid, limits } = self;
+        let Self { user, pid, limits } = self;
         for limit in &limits {
             limit.set().map_err(|source| {
                 let ResourceLimit { name, soft, hard } = limit.clone();
                 JailError::Limit { name, soft, hard, source }
             })?;
-        }
-        match view {
-            Seen::Root(root) => root.enter()?,
-            Seen::Mounts(namespace) => setns(namespace, CloneFlags::CLONE_NEWNS)
-                .map_err(|errno| JailError::Mounts(errno.into()))?,
         }
         let sockets = Sockets::of(workload);
         privileges::become_nobody(&user, pid, threads(workload)).map_err(JailError::Privileges)?;
@@ -153,8 +130,73 @@ impl Lock {
         if let Err(error) = files::restrict(&everything, sockets == Sockets::All) {
             note_no_landlock(&error);
         }
-        Ok(syscalls::install(sockets)?)
+        Ok(syscalls::install(Duty::Run(sockets))?)
     }
+}
+
+/// Walls that could not be put up around a process that a person has started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missing(Vec<String>);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0[..] {
+            [] => f.write_str("files, system calls and privileges are restricted"),
+            missing => write!(f, "without {}", missing.join("; without ")),
+        }
+    }
+}
+
+/// Locks this process for `workload`, which a person runs by hand, as far as it can be without privileges.
+/// Everything that `workload` names is open already.
+///
+/// It stays the person's; root keeps the power over files and ports.
+pub(crate) fn lock_by_hand(workload: &Workload) -> Missing {
+    let mut missing = Missing::default();
+    let mut note = |what: &str, error: &dyn std::error::Error| {
+        missing.0.push(format!("{what}: {}", crate::error::line(error)));
+    };
+    if let Err(error) = privileges::keep_file_capabilities() {
+        note("dropping capabilities", &error);
+    }
+    if let Err(error) = privileges::keep_memory_private() {
+        note("hiding its memory", &error);
+    }
+    let sockets = Sockets::of(workload);
+    let mut opened: Vec<_> = workload
+        .preopens
+        .iter()
+        .map(|it| Opened { path: it.host_path.clone(), read_only: it.read_only })
+        .collect();
+    if sockets == Sockets::All {
+        opened.extend(files::of_network());
+    }
+    if let Err(error) = files::restrict(&opened, sockets == Sockets::All) {
+        note("restricting files, for which Linux 5.19 is needed, with Landlock", &error);
+    }
+    if let Err(error) = syscalls::install(Duty::Run(sockets)) {
+        note("restricting system calls", &error);
+    }
+    missing
+}
+
+/// Locks this process, which has one thread, and from then on turns bytes into bytes: it opens no file, makes
+/// no socket, and reaches nobody.
+///
+/// # Errors
+///
+/// See [`JailError`].
+pub(crate) fn lock_compiler() -> Result<(), JailError> {
+    if rustix::process::geteuid().is_root() {
+        let pid = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
+        privileges::become_nobody(&User::default(), pid, THREADS).map_err(JailError::Privileges)?;
+    }
+    privileges::keep_memory_private().map_err(JailError::Privileges)?;
+    rustix::thread::set_no_new_privs(true).map_err(|errno| JailError::Privileges(errno.into()))?;
+    if let Err(error) = files::restrict(&[], false) {
+        note_no_landlock(&error);
+    }
+    Ok(syscalls::install(Duty::Compile)?)
 }
 
 /// Most threads that a process needs for `workload`.

@@ -7,7 +7,8 @@
 //! It takes what the kernel has from Linux 5.19 on. Older ones cannot say that renaming from one directory
 //! to another is allowed, and forbid it.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
@@ -51,6 +52,18 @@ pub(super) fn restrict(opened: &[Opened], has_network: bool) -> Result<(), Rules
         ruleset = ruleset.add_rule(PathBeneath::new(fd, access))?;
     }
     ruleset.restrict_self().map(drop)
+}
+
+/// What is read to look up names and to trust servers: the configuration of the system, where its
+/// `resolv.conf` really is, and roots of TLS.
+pub(super) fn of_network() -> Vec<Opened> {
+    let resolv_conf = fs::canonicalize("/etc/resolv.conf").ok();
+    let resolv_conf = resolv_conf.and_then(|path| path.parent().map(Path::to_owned));
+    let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
+    let fixed = ["/etc", "/usr/share", "/usr/local/share", "/usr/lib/ssl"];
+    let paths = fixed.into_iter().map(PathBuf::from).chain(resolv_conf);
+    let paths = paths.chain(named.map(PathBuf::from));
+    paths.map(|path| Opened { path, read_only: true }).collect()
 }
 
 fn access(read_only: bool, is_dir: bool) -> BitFlags<AccessFs> {

@@ -136,6 +136,18 @@ pub(super) fn become_nobody(user: &User, pid: u32, threads: u64) -> io::Result<(
     )?)
 }
 
+/// Gives up every capability but those by which root uses files of others and the ports below 1024.
+pub(super) fn keep_file_capabilities() -> io::Result<()> {
+    let kept = CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::FOWNER
+        | CapabilitySet::FSETID
+        | CapabilitySet::NET_BIND_SERVICE;
+    let now = rustix::thread::capabilities(None)?;
+    let (effective, permitted) = (now.effective & kept, now.permitted & kept);
+    let inheritable = CapabilitySet::empty();
+    Ok(set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?)
+}
+
 /// No capability comes back: not by an exec of root's, not by a change of ids, not from any set.
 fn forbid_regaining() -> Result<(), Errno> {
     clear_ambient_capability_set()?;

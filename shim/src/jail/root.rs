@@ -73,7 +73,7 @@ pub enum MountKind {
 
 /// The root file system could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum RootError {
+pub(crate) enum RootError {
     /// A bind mount failed.
     #[error("bind {} to {} in the root file system", from.display(), to.display())]
     Bind {

@@ -1,4 +1,4 @@
-//! The system calls that a process that runs micro-VMs may make. Any other ends it.
+//! The system calls that a locked process may make. Any other ends it.
 //!
 //! Rule: a call is listed because the process makes it after it is locked, and the reason stands beside
 //! it; a call that can do more than that is listed with the arguments that it is made with. There is
@@ -6,79 +6,93 @@
 //! process, changes who the process is, or makes memory executable. What is opened ahead (KVM, the port,
 //! the shim's socket) needs no call that opens it.
 //!
-//! Two filters are installed. The first is the list. The second answers clone3(2) with `ENOSYS`, whose
-//! flags no filter can see, so that the C library makes threads by clone(2), whose flags it can see.
+//! Two filters are installed. The first is the list. The second answers what libraries try and can do
+//! without: clone3(2), whose flags no filter can see, so that the C library makes threads by clone(2), whose
+//! flags it can see; and in a compiler, which opens nothing, the opening of files.
 
 use std::collections::BTreeMap;
 
 use nix::libc::{self, c_long};
 use seccompiler::{
     BpfProgram, Error as FilterError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp,
-    SeccompCondition, SeccompFilter, SeccompRule, TargetArch, apply_filter,
+    SeccompCondition, SeccompFilter, SeccompRule, TargetArch, apply_filter_all_threads,
 };
 
 use super::Sockets;
 
-/// Calls that every such process makes.
+/// What a process is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Duty {
+    /// It turns bytes into bytes.
+    Compile,
+    /// It runs micro-VMs.
+    Run(Sockets),
+}
+
+/// Calls that every locked process makes.
 const ALWAYS: &[c_long] = &[
     libc::SYS_read,              // streams, files, bells
     libc::SYS_write,             // streams, files, bells; the last words on standard error
     libc::SYS_pread64,           // files of the guest, snapshots, the pagemap
-    libc::SYS_pwrite64,          // files of the guest, a snapshot that is made
-    libc::SYS_pwritev2,          // streams and appending, without waiting
     libc::SYS_lseek,             // positions of the guest's files and lists; holes of snapshots
     libc::SYS_close,             // descriptors of the guest and of KVM
-    libc::SYS_openat2,           // every path of the guest
-    libc::SYS_open, // directories that the guest is granted; etc/resolv.conf, etc/hosts
-    libc::SYS_openat, // the same, by the standard library
-    libc::SYS_fstat, // what a descriptor is
-    libc::SYS_newfstatat, // what a name is
-    libc::SYS_statx, // length of a file, by the standard library
-    libc::SYS_fstatfs, // whether a file system has large pages
-    libc::SYS_getdents64, // the guest lists a directory
-    libc::SYS_readlinkat, // the guest reads a link
-    libc::SYS_mkdirat, // the guest makes a directory
-    libc::SYS_unlinkat, // the guest removes a name
-    libc::SYS_renameat, // the guest renames
-    libc::SYS_linkat, // the guest makes a hard link
-    libc::SYS_symlinkat, // the guest makes a symbolic link
-    libc::SYS_utimensat, // the guest sets times
-    libc::SYS_ftruncate, // the guest sets a file's length; a snapshot that is made
-    libc::SYS_fallocate, // the guest allocates space in a file
-    libc::SYS_fadvise64, // the guest's advice for a file
-    libc::SYS_fsync, // the guest wants a file on disk
-    libc::SYS_fdatasync, // the same, for its content
-    libc::SYS_poll, // waiting for a stream
-    libc::SYS_ppoll, // the guest waits
-    libc::SYS_clock_nanosleep, // waiting for the time alone
-    libc::SYS_clock_gettime, // clocks that the vDSO does not know
-    libc::SYS_eventfd2, // bells
-    libc::SYS_pipe2, // the answer to a lookup, a pollable descriptor
-    libc::SYS_memfd_create, // a snapshot that is made
-    libc::SYS_recvmsg, // the shim's order to start
-    libc::SYS_sendto, // the report to the shim
-    libc::SYS_recvfrom, // datagrams; the same by the standard library
-    libc::SYS_munmap, // memory of micro-VMs and of the heap
-    libc::SYS_mremap, // large pieces of the heap grow
-    libc::SYS_madvise, // large pages, populating, giving memory back
-    libc::SYS_brk,  // the heap
-    libc::SYS_futex, // locks and channels
-    libc::SYS_set_robust_list, // the C library, for each thread
-    libc::SYS_rseq, // the same
+    libc::SYS_fstat,             // what a descriptor is
+    libc::SYS_statx,             // length of a file, by the standard library
+    libc::SYS_clock_nanosleep,   // waiting for the time alone
+    libc::SYS_clock_gettime,     // clocks that the vDSO does not know
+    libc::SYS_munmap,            // memory of micro-VMs and of the heap
+    libc::SYS_mremap,            // large pieces of the heap grow
+    libc::SYS_madvise,           // large pages, populating, giving memory back
+    libc::SYS_brk,               // the heap
+    libc::SYS_futex,             // locks and channels
+    libc::SYS_set_robust_list,   // the C library, for each thread
+    libc::SYS_rseq,              // the same
     libc::SYS_sched_getaffinity, // the stack of a thread; how many processors there are
-    libc::SYS_sched_yield, // locks of libraries
-    libc::SYS_sigaltstack, // the standard library, for each thread
-    libc::SYS_rt_sigaction, // the signals that a run lives through
-    libc::SYS_rt_sigprocmask, // the same; the C library around threads
-    libc::SYS_rt_sigreturn, // the end of a handler
-    libc::SYS_restart_syscall, // a wait goes on after the process was stopped
-    libc::SYS_getpid, // whom a kick is for
-    libc::SYS_gettid, // the same
-    libc::SYS_getrusage, // how many page faults there were
-    libc::SYS_getrandom, // entropy for guests, keys of TLS, hash maps
-    libc::SYS_uname, // the kernel, which a snapshot is made for
-    libc::SYS_exit, // the end of a thread
-    libc::SYS_exit_group, // the end
+    libc::SYS_sched_yield,       // locks of libraries
+    libc::SYS_sigaltstack,       // the standard library, for each thread
+    libc::SYS_rt_sigaction,      // the signals that a run lives through
+    libc::SYS_rt_sigprocmask,    // the same; the C library around threads
+    libc::SYS_rt_sigreturn,      // the end of a handler
+    libc::SYS_restart_syscall,   // a wait goes on after the process was stopped
+    libc::SYS_getpid,            // whom a kick is for
+    libc::SYS_gettid,            // the same
+    libc::SYS_getrusage,         // how many page faults there were
+    libc::SYS_getrandom,         // entropy for guests, keys of TLS, hash maps
+    libc::SYS_exit,              // the end of a thread
+    libc::SYS_exit_group,        // the end
+];
+
+/// Calls of a process that runs micro-VMs.
+const MICRO_VM: &[c_long] = &[
+    libc::SYS_pwrite64,     // files of the guest, a snapshot that is made
+    libc::SYS_pwritev2,     // streams and appending, without waiting
+    libc::SYS_openat2,      // every path of the guest
+    libc::SYS_open,         // directories that the guest is granted; etc/resolv.conf, etc/hosts
+    libc::SYS_openat,       // the same, by the standard library
+    libc::SYS_newfstatat,   // what a name is
+    libc::SYS_fstatfs,      // whether a file system has large pages
+    libc::SYS_getdents64,   // the guest lists a directory
+    libc::SYS_readlinkat,   // the guest reads a link
+    libc::SYS_mkdirat,      // the guest makes a directory
+    libc::SYS_unlinkat,     // the guest removes a name
+    libc::SYS_renameat,     // the guest renames
+    libc::SYS_linkat,       // the guest makes a hard link
+    libc::SYS_symlinkat,    // the guest makes a symbolic link
+    libc::SYS_utimensat,    // the guest sets times
+    libc::SYS_ftruncate,    // the guest sets a file's length; a snapshot that is made
+    libc::SYS_fallocate,    // the guest allocates space in a file
+    libc::SYS_fadvise64,    // the guest's advice for a file
+    libc::SYS_fsync,        // the guest wants a file on disk
+    libc::SYS_fdatasync,    // the same, for its content
+    libc::SYS_poll,         // waiting for a stream
+    libc::SYS_ppoll,        // the guest waits
+    libc::SYS_eventfd2,     // bells
+    libc::SYS_pipe2,        // the answer to a lookup, a pollable descriptor
+    libc::SYS_memfd_create, // a snapshot that is made
+    libc::SYS_recvmsg,      // the shim's order to start
+    libc::SYS_sendto,       // the report to the shim
+    libc::SYS_recvfrom,     // datagrams; the same by the standard library
+    libc::SYS_uname,        // the kernel, which a snapshot is made for
 ];
 
 /// Calls of an event loop: of the server, the HTTP client, the resolver; and of sockets that are open.
@@ -104,6 +118,10 @@ const NETWORK: &[c_long] = &[
     libc::SYS_bind,    // the guest's sockets
     libc::SYS_connect, // the guest's sockets, HTTP, name servers
 ];
+
+/// What a compiler's libraries try, and are told that there is no such thing: how many processors a control
+/// group allows, how the kernel accounts for memory.
+const ANSWERED_IN_COMPILERS: &[c_long] = &[libc::SYS_open, libc::SYS_openat, libc::SYS_readlink];
 
 /// Requests of ioctl(2), the most frequent first: the filter is asked at each entry of a guest.
 const IOCTLS: &[(u64, &str)] = &[
@@ -153,31 +171,31 @@ const NO_THREAD: u64 = flag(
         | libc::CLONE_PARENT,
 );
 
-/// Installs the filters on this thread; threads that it makes have them too.
+/// Installs the filters on every thread of the process; threads that are made later have them too.
 ///
 /// # Errors
 ///
 /// The kernel has no filters, or refuses these.
-pub(super) fn install(sockets: Sockets) -> Result<(), FilterError> {
-    let [list, no_clone3] = filters(sockets)?;
-    apply_filter(&no_clone3)?;
-    apply_filter(&list)
+pub(super) fn install(duty: Duty) -> Result<(), FilterError> {
+    let answers = answers(duty)?;
+    let list = list(duty)?;
+    apply_filter_all_threads(&answers)?;
+    apply_filter_all_threads(&list)
 }
 
-/// The list, and the filter that answers clone3(2).
-fn filters(sockets: Sockets) -> Result<[BpfProgram; 2], FilterError> {
+/// The list.
+fn list(duty: Duty) -> Result<BpfProgram, FilterError> {
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> = BTreeMap::new();
-    let lists: &[&[c_long]] = match sockets {
-        Sockets::None => &[ALWAYS],
-        Sockets::Serve => &[ALWAYS, EVENT_LOOP],
-        Sockets::All => &[ALWAYS, EVENT_LOOP, NETWORK],
+    let lists: &[&[c_long]] = match duty {
+        Duty::Compile => &[ALWAYS, ANSWERED_IN_COMPILERS],
+        Duty::Run(Sockets::None) => &[ALWAYS, MICRO_VM],
+        Duty::Run(Sockets::Serve) => &[ALWAYS, MICRO_VM, EVENT_LOOP],
+        Duty::Run(Sockets::All) => &[ALWAYS, MICRO_VM, EVENT_LOOP, NETWORK],
     };
     for call in lists.iter().copied().flatten() {
         rules.insert(*call, Vec::new());
     }
     rules.insert(libc::SYS_clone3, Vec::new()); // the other filter answers it
-    let requests = IOCTLS.iter().map(|(request, _)| argument(1, *request));
-    rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
     let commands = FCNTLS.iter().map(|(command, _)| argument(1, flag(*command)));
     rules.insert(libc::SYS_fcntl, commands.collect::<Result<_, _>>()?);
     // Nothing that is mapped becomes code.
@@ -196,21 +214,30 @@ fn filters(sockets: Sockets) -> Result<[BpfProgram; 2], FilterError> {
     let signals = [libc::SIGRTMIN(), libc::SIGABRT]
         .map(|signal| SeccompRule::new(vec![equal(0, itself)?, equal(2, flag(signal))?]));
     rules.insert(libc::SYS_tgkill, signals.into_iter().collect::<Result<_, _>>()?);
-    if sockets != Sockets::None {
-        // By which the event loop hears of signals.
-        rules.insert(libc::SYS_socketpair, vec![argument(0, flag(libc::AF_UNIX))?]);
+    if let Duty::Run(sockets) = duty {
+        let requests = IOCTLS.iter().map(|(request, _)| argument(1, *request));
+        rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
+        if sockets != Sockets::None {
+            // By which the event loop hears of signals.
+            rules.insert(libc::SYS_socketpair, vec![argument(0, flag(libc::AF_UNIX))?]);
+        }
+        if sockets == Sockets::All {
+            let families = [libc::AF_INET, libc::AF_INET6].map(|it| argument(0, flag(it)));
+            rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
+        }
     }
-    if sockets == Sockets::All {
-        let families = [libc::AF_INET, libc::AF_INET6].map(|family| argument(0, flag(family)));
-        rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
+    filter(rules, SeccompAction::KillProcess, SeccompAction::Allow)
+}
+
+/// The filter that answers.
+fn answers(duty: Duty) -> Result<BpfProgram, FilterError> {
+    let mut answered = vec![libc::SYS_clone3];
+    if duty == Duty::Compile {
+        answered.extend(ANSWERED_IN_COMPILERS);
     }
-    let list = filter(rules, SeccompAction::KillProcess, SeccompAction::Allow)?;
-    let no_clone3 = filter(
-        BTreeMap::from([(libc::SYS_clone3, Vec::new())]),
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
-    )?;
-    Ok([list, no_clone3])
+    let rules = answered.into_iter().map(|call| (call, Vec::new())).collect();
+    let answer = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    filter(rules, SeccompAction::Allow, answer)
 }
 
 fn filter(

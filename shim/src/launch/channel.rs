@@ -2,8 +2,8 @@
 //!
 //! | Says | | With descriptors | Means |
 //! |---|---|---|---|
-//! | shim | [`Order::Confine`] | | go where the task is to live |
 //! | shim | [`Order::Join`] | | join the task's control group |
+//! | shim | [`Order::Confine`] | | go where the task is to live, and see nothing else |
 //! | shim | [`Order::Run`] | [`Handed`] | be locked, open everything the workload names, make the micro-VM |
 //! | VMM | [`Report::Ready`] | | it stands, and waits |
 //! | shim | [`Order::Start`] | | run the program |
@@ -74,7 +74,7 @@ pub struct Cost {
     pub confine: u64,
     /// Joining the control group, by the clock.
     pub join: u64,
-    /// Opening what cannot be opened later, and locking the process, by the clock.
+    /// Locking the process, by the clock.
     pub lock: u64,
     /// Opening what the workload names and making the micro-VM, by the clock.
     pub boot: u64,

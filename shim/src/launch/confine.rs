@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 
 use crate::bundle::{Namespace, Namespaces};
 use crate::jail::root::RootError;
-use crate::jail::{Lock, ResourceLimit, Root, Seen, User};
+use crate::jail::{self, JailError, Lock, ResourceLimit, Root, User};
 
 /// Ports below this one are for the privileged, unless a network namespace says otherwise.
 const FIRST_FREE_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
@@ -50,9 +50,12 @@ pub(crate) enum ConfineError {
         /// Why not.
         source: io::Error,
     },
-    /// The root file system could not be made.
+    /// The root file system could not be made or entered.
     #[error(transparent)]
     Root(#[from] RootError),
+    /// Something of the host that is needed later could not be opened.
+    #[error(transparent)]
+    Jail(#[from] JailError),
     /// The process could not find out its own id.
     #[error("read /proc/self: mount proc at /proc")]
     Pid(#[source] io::Error),
@@ -113,7 +116,9 @@ impl Confinement {
         }
     }
 
-    /// Moves this process, which has one thread, into the namespaces, and makes what it is to see.
+    /// Moves this process, which has one thread, into the namespaces, and has it see nothing but what it is
+    /// to see. What it needs of the host is opened before; the host's control groups are out of its sight
+    /// afterwards.
     ///
     /// # Errors
     ///
@@ -137,15 +142,12 @@ impl Confinement {
         {
             log::warn!("the ports below 1024 cannot be bound: write {FIRST_FREE_PORT}: {error}");
         }
-        let view = match view {
-            View::Root(root) => Seen::Root(root.make()?),
-            View::Of(path) => {
-                let enter =
-                    |source| ConfineError::Enter { kind: "mount", path: path.clone(), source };
-                Seen::Mounts(File::open(&path).map_err(enter)?)
-            }
-        };
-        Ok(Lock { view, user, pid, limits })
+        jail::open_ahead()?;
+        match view {
+            View::Root(root) => root.make()?.enter()?,
+            View::Of(path) => join("mount", CloneFlags::CLONE_NEWNS, &path)?,
+        }
+        Ok(Lock { user, pid, limits })
     }
 }
 

@@ -23,7 +23,7 @@ use super::{Booted, Cached, RunError, STATUS_ERROR, Source, Standby, boot, messa
 use crate::cgroup::{self, CgroupError};
 use crate::error::line;
 use crate::http::{Port, Service};
-use crate::jail::{self, JailError, Lock};
+use crate::jail::{JailError, Lock};
 use crate::launch::channel::{Order, Orders, Report};
 use crate::launch::confine::ConfineError;
 use crate::launch::{Cost, PROCESS_NAME};
@@ -192,9 +192,8 @@ fn prepare(
     Ok(Some((standing, cost)))
 }
 
-/// Opens what the process has no way to later, the port of a service among it, and locks the process.
+/// Binds the port of a service, and locks the process.
 fn take_to_jail(lock: Lock, workload: &Workload) -> Result<Option<Port>, ChildError> {
-    jail::open_ahead(workload)?;
     let port = match &workload.serving {
         Some(serving) => Some(Port::bind(serving).map_err(RunError::from)?),
         None => None,

@@ -47,7 +47,6 @@ pub(super) async fn make(
 ) -> Result<Place, Error> {
     let lost =
         |source| Error::Rootfs(RootfsError::MountPoint { path: bundle.rootfs.clone(), source });
-    let mut is_mounted = mounted.subscribe();
     let (send, receive) = oneshot::channel();
     let (request, namespace, pid) = (request.clone(), namespace.to_owned(), idle.pid());
     let of_thread = bundle.clone();
@@ -59,16 +58,13 @@ pub(super) async fn make(
             let _ = send.send(make_here(&request, &of_thread, &namespace, pid, &mounted));
         })
         .map_err(lost)?;
-    // The process copies the mounts it finds: the root file system has to be among them. If there is
-    // none, the thread says why.
-    let confined = match is_mounted.wait_for(|mounted| *mounted).await.map(drop) {
-        Ok(()) => idle.confine(bundle.confinement.clone()).await,
-        Err(_) => Ok(()),
-    };
     let made = receive.await.map_err(|_| lost(io::Error::other("the thread ended")))?;
     let mut place = made?;
+    // The process copies the mounts it finds: the root file system has to be among them. It joins the
+    // control group first, which it does not see any more afterwards.
     let joined = idle.join(place.cgroup.join_files()).await;
-    place.told = confined.and(joined).map_err(Error::from);
+    let confined = idle.confine(bundle.confinement.clone()).await;
+    place.told = joined.and(confined).map_err(Error::from);
     Ok(place)
 }
 
