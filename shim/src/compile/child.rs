@@ -3,11 +3,12 @@
 //! Rule: the child is this executable again with [`Job::subcommand`]. It reads the file from descriptor
 //! 0, writes the program or the inspection to descriptor 1, and to descriptor 2, as JSON, what it has
 //! to tell or, if it refuses, the [`Refusal`]. It has no other descriptors, no environment of ours,
-//! cannot gain privileges, has limits on memory and time, and dies with its parent.
+//! no privileges, can open no file and make no socket ([`jail::lock_compiler`]), has limits on memory and
+//! time, and dies with its parent.
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::inspection::Inspection;
 use super::{Entry, EntryPoints, Refusal, WASM_BYTES_MAX, compile};
 use crate::aot::sha256_hex;
+use crate::jail::{self, JailError};
 
 /// Most descriptors of the child: its three, and a few that the runtime opens and closes.
 const OPEN_FILES_MAX: u64 = 32;
@@ -104,6 +106,8 @@ enum ChildError {
     #[error("write the result")]
     Write(#[source] io::Error),
     #[error(transparent)]
+    Jail(#[from] JailError),
+    #[error(transparent)]
     Refused(#[from] Refusal),
 }
 
@@ -161,6 +165,9 @@ fn work(
     result: impl FnOnce(&[u8]) -> Result<(Vec<u8>, EntryPoints), Refusal>,
 ) -> Result<Told, ChildError> {
     confine(job.limits()).map_err(ChildError::Confine)?;
+    // Read at the end, when no file can be opened any more.
+    let status = File::open("/proc/self/status").ok();
+    jail::lock_compiler()?;
     let wasm = read().map_err(ChildError::Read)?;
     let found = sha256_hex(&wasm);
     if found != expected {
@@ -170,7 +177,7 @@ fn work(
     let (bytes, entry_points) = result(&wasm)?;
     let write = || File::from(io::stdout().as_fd().try_clone_to_owned()?).write_all(&bytes);
     write().map_err(ChildError::Write)?;
-    Ok(Told { peak_bytes: peak_bytes(), entry_points })
+    Ok(Told { peak_bytes: status.and_then(peak_bytes), entry_points })
 }
 
 fn read() -> io::Result<Vec<u8>> {
@@ -183,8 +190,9 @@ fn read() -> io::Result<Vec<u8>> {
 
 /// Most memory that this process has used (proc(5), `VmHWM`). What the kernel tells the parent
 /// (getrusage(2), `ru_maxrss`) can be the parent's own, from before the child's exec.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+fn peak_bytes(mut file: File) -> Option<u64> {
+    let mut status = String::new();
+    file.read_to_string(&mut status).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     kib.checked_mul(1024)

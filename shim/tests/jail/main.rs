@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+mod compiler;
 mod files;
 mod outside;
 mod syscalls;
