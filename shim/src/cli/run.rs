@@ -11,6 +11,7 @@ use super::granted::{Granted, Grants};
 use super::{CliError, parse, program, text};
 use crate::aot::{CompiledProgram, Origin};
 use crate::compile::Entry;
+use crate::jail::{self, Missing};
 use crate::microvm::{self, Cached, Outcome, Standby, tell};
 use crate::snapshots;
 use crate::workload::{Text, Workload, size};
@@ -90,6 +91,7 @@ impl Run {
         if let Some(made) = booted.made() {
             snapshots::keep(&cache, &program, made);
         }
+        let jail = jail::lock_by_hand(&workload);
         let outcome = booted.run(self.timeout)?;
         if let Some(message) = microvm::message(&workload, &outcome.exit) {
             match self.timeout {
@@ -101,14 +103,14 @@ impl Run {
             }
         }
         if self.stats {
-            tell_stats(&program, &outcome);
+            tell_stats(&program, &outcome, &jail);
         }
         Ok(outcome.status())
     }
 }
 
 /// What the run cost, for a person who wants to know where the time goes.
-fn tell_stats(program: &CompiledProgram, outcome: &Outcome) {
+fn tell_stats(program: &CompiledProgram, outcome: &Outcome, jail: &Missing) {
     let compile = match &program.origin {
         Origin::Cached { path } => format!("not needed: {}", path.display()),
         Origin::Compiled { cost, .. } | Origin::Uncached { cost, .. } => cost.to_string(),
@@ -128,5 +130,6 @@ fn tell_stats(program: &CompiledProgram, outcome: &Outcome) {
         stats.doorbell_exits, stats.interrupted_exits
     ));
     tell(&format!("host calls  {calls}: {}", by_name.join(", ")));
+    tell(&format!("jail        {jail}"));
     tell(&format!("status      {}", outcome.status()));
 }

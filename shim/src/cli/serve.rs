@@ -11,6 +11,7 @@ use super::granted::{Granted, Grants};
 use super::{CliError, parse, program};
 use crate::compile::Entry;
 use crate::http::{Isolation, PORT_DEFAULT, Port, Service, Serving};
+use crate::jail;
 use crate::microvm::{Cached, RunError, Source, message, status, tell};
 use crate::snapshots;
 use crate::workload::{Text, Workload};
@@ -99,13 +100,15 @@ impl Serve {
             snapshots::keep(&cache, &program, made);
         }
         let port = Port::bind(&serving).map_err(RunError::from)?;
+        let addr = port.addr();
+        let jail = jail::lock_by_hand(&workload);
         let service = Service::new(source, workload, port);
-        let addr = service.addr();
         let (name, costs) = (wasm.name(), service.costs());
         let listening = || tell(&format!("hyperlight: serving {name} on http://{addr}"));
         let status = service.serve(listening)?;
         if self.stats {
             tell(&costs.to_string());
+            tell(&format!("jail        {jail}"));
         }
         Ok(status)
     }

@@ -84,6 +84,12 @@ impl Port {
         let addr = socket.local_addr().map_err(listen)?;
         Ok(Self { serving: serving.clone(), socket, addr })
     }
+
+    /// Where connections will be taken.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
 }
 
 impl Service {
@@ -91,12 +97,6 @@ impl Service {
     #[must_use]
     pub fn new(source: Source, workload: Workload, port: Port) -> Self {
         Self { source, workload, port, costs: Arc::default() }
-    }
-
-    /// Where connections are taken.
-    #[must_use]
-    pub const fn addr(&self) -> SocketAddr {
-        self.port.addr
     }
 
     /// What its micro-VMs are started from.
