@@ -141,6 +141,11 @@ impl Traces {
         }
     }
 
+    /// Has process `pid`, called `name`, belong to it.
+    pub(crate) fn add_process(&mut self, pid: i32, name: &str) {
+        self.0.insert(format!("process {pid} {name}"));
+    }
+
     /// Kills every descendant that was not there at `self`.
     pub(crate) fn kill_what_came(&self) {
         for process in descendants().iter().filter(|it| is_watched(it)) {

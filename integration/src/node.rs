@@ -104,6 +104,7 @@ impl Node {
         self.containerd.kill().context("kill containerd")?;
         self.containerd.wait().context("wait for containerd")?;
         self.containerd = containerd::start(&self.directory, self.pods.as_ref())?;
+        self.idle.add_process(self.containerd(), "containerd");
         self.wait_for_containerd()
     }
 

@@ -279,8 +279,8 @@ struct LogLine {
 /// Its last error.
 fn last_error(log: &Path) -> Option<String> {
     let text = fs::read_to_string(log).ok()?;
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
-    lines.filter(|line| line.level == "error").last().map(|line| line.msg)
+    let mut lines = text.lines().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
+    lines.rfind(|line| line.level == "error").map(|line| line.msg)
 }
 
 #[cfg(test)]
