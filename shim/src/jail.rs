@@ -12,7 +12,7 @@
 //! | ids of its own, no capabilities ([`privileges`]) | yes | the person's, and for root the file capabilities |
 //! | no new privileges, no core dump, not dumpable | yes | yes |
 //! | Landlock ([`files`]) | where the kernel has it | where the kernel has it |
-//! | list of system calls ([`syscalls`]) | yes | yes |
+//! | list of system calls (`jail/syscalls.rs`) | yes | yes |
 
 mod files;
 mod privileges;

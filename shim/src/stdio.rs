@@ -8,8 +8,8 @@
 //!   there). The input ends when containerd closes it (CloseIO) and no client writes any more. In a pod, where
 //!   clients come and go, and containerd closes what is to end, it ends no sooner; elsewhere it also ends
 //!   with its client: `ctr` closes only what ends after the task was created.
-//! * `file://`: output is appended to the file. `binary://`: a logging program reads it ([`logger`]).
-//! * A terminal: the process gets one for its three streams; the shim copies ([`terminal`]).
+//! * `file://`: output is appended to the file. `binary://`: a logging program reads it (`stdio/logger.rs`).
+//! * A terminal: the process gets one for its three streams; the shim copies (`stdio/terminal.rs`).
 //! * A stream that is not wanted is `/dev/null`.
 //!
 //! Source: containerd `core/runtime/v2/README.md`, IO, and `cmd/containerd-shim-runc-v2/process/io.go`.
