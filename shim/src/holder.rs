@@ -2,7 +2,7 @@
 //! container.
 //!
 //! Rule: the namespaces are made and set up by a thread of the shim that ends with it, and the holder, a
-//! program of its own ([`PROGRAM`]), is started in them with no descriptor but `/dev/null` and no rights. Other
+//! program of its own (`PROGRAM`), is started in them with no descriptor but `/dev/null` and no rights. Other
 //! containers of the pod find them by its process id.
 //!
 //! Source: OCI runtime specification 1.2, config-linux.md; namespaces(7), pid_namespaces(7).

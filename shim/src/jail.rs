@@ -1,6 +1,6 @@
 //! The jail: what a process that runs micro-VMs gives up before it looks at anything of a tenant's.
 //!
-//! Rule: what the process needs is open before ([`open_ahead`]), then it goes to its place and is locked ([`Lock`]), and only then
+//! Rule: what the process needs is open before (`open_ahead`), then it goes to its place and is locked (`Lock`), and only then
 //! are the program, its snapshot and its directories opened, and guests run. Locking cannot be undone. It
 //! happens while the process has one thread, because credentials and filters are those of threads; threads
 //! that are made later have them too.
@@ -8,10 +8,10 @@
 //! | Wall | Of a task | Of `hyperlight run`, `serve` |
 //! |---|---|---|
 //! | mount, pid, ipc, uts, network namespaces ([`Confinement`](crate::launch::Confinement)) | yes | no |
-//! | the container's root file system only ([`root`]) | yes | no |
-//! | ids of its own, no capabilities ([`privileges`]) | yes | the person's, and for root the file capabilities |
+//! | the container's root file system only (`root`) | yes | no |
+//! | ids of its own, no capabilities (`privileges`) | yes | the person's, and for root the file capabilities |
 //! | no new privileges, no core dump, not dumpable | yes | yes |
-//! | Landlock ([`files`]) | where the kernel has it | where the kernel has it |
+//! | Landlock (`files`) | where the kernel has it | where the kernel has it |
 //! | list of system calls (`jail/syscalls.rs`) | yes | yes |
 
 mod files;
