@@ -92,6 +92,26 @@ pub fn remove(bundle: &Path, namespace: &str) -> Result<(), Error> {
     Ok(rootfs?)
 }
 
+/// Removes what is left of the other tasks of `group`, whose bundles lie beside `bundle`. Nobody may serve them.
+///
+/// # Errors
+///
+/// The last of those for which [`remove`] fails; the rest is removed.
+pub fn remove_group(bundle: &Path, namespace: &str, group: &str) -> Result<(), Error> {
+    let beside = bundle.parent().and_then(|parent| fs::read_dir(parent).ok());
+    let mut outcome = Ok(());
+    for entry in beside.into_iter().flatten().flatten() {
+        let (other, id) = (entry.path(), entry.file_name());
+        let is_of_group = id.to_str().is_some_and(|id| {
+            crate::bundle::group(&other, id).is_ok_and(|of_other| of_other == group)
+        });
+        if is_of_group && other != bundle {
+            outcome = remove(&other, namespace).and(outcome);
+        }
+    }
+    outcome
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,5 +144,28 @@ mod tests {
         Leftovers::of(Path::new("../x")).write(bundle.path()).unwrap();
 
         assert!(matches!(remove(bundle.path(), "test"), Err(Error::Bundle(_))));
+    }
+
+    /// A bundle of pod `group` beside others, whose record cannot be used.
+    fn add(beside: &Path, id: &str, group: &str) {
+        let bundle = beside.join(id);
+        fs::create_dir(&bundle).unwrap();
+        let annotations = serde_json::json!({ crate::bundle::SANDBOX_ID: group });
+        let config = serde_json::json!({ "ociVersion": "1.2.0", "annotations": annotations });
+        fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+        Leftovers::of(Path::new("../x")).write(&bundle).unwrap();
+    }
+
+    #[test]
+    fn the_other_tasks_of_a_group_are_removed_and_no_others() {
+        let beside = tempfile::tempdir().unwrap();
+        let bundle = beside.path().join("pod");
+        add(beside.path(), "pod", "pod");
+        add(beside.path(), "of-another", "another");
+        fs::create_dir(beside.path().join("no-bundle")).unwrap();
+        remove_group(&bundle, "test", "pod").unwrap();
+
+        add(beside.path(), "of-pod", "pod");
+        assert!(remove_group(&bundle, "test", "pod").is_err());
     }
 }

@@ -161,15 +161,14 @@ impl Shim for Actions {
     async fn delete_shim(&mut self) -> containerd_shim::Result<DeleteResponse> {
         let removed = leftovers::remove(&self.bundle, &self.namespace);
         // After that: a server that was killed may still be about to close its socket when containerd, whose
-        // connection it has closed, runs this.
-        if let Ok(group) = bundle::group(&self.bundle, &self.id) {
-            remove_dead_socket(&containerd_shim::socket_address(
-                &self.address,
-                &self.namespace,
-                &group,
-            ));
-        }
-        removed.map_err(other)?;
+        // connection it has closed, runs this. containerd does so for a pod as one, not for each task.
+        let others = match bundle::group(&self.bundle, &self.id) {
+            Ok(group) if !is_served(&self.address, &self.namespace, &group) => {
+                leftovers::remove_group(&self.bundle, &self.namespace, &group)
+            }
+            Ok(_) | Err(_) => Ok(()),
+        };
+        removed.and(others).map_err(other)?;
         let mut response = DeleteResponse::new();
         response.exit_status = KILLED;
         response.exited_at = MessageField::some(timestamp(SystemTime::now()));
@@ -253,14 +252,20 @@ fn socket_path(address: &str) -> &Path {
     Path::new(address.strip_prefix("unix://").unwrap_or(address))
 }
 
-/// Removes the socket of a server that is gone; one that answers serves other tasks of the group.
-fn remove_dead_socket(address: &str) {
-    let path = socket_path(address);
-    if let Err(error) = UnixStream::connect(path)
-        && error.kind() == io::ErrorKind::ConnectionRefused
-        && let Err(error) = std::fs::remove_file(path)
-    {
-        eprintln!("remove {}: {error}", path.display());
+/// Whether a server answers for the tasks of `group`. The socket of one that is gone is removed.
+fn is_served(containerd: &str, namespace: &str, group: &str) -> bool {
+    let address = containerd_shim::socket_address(containerd, namespace, group);
+    let path = socket_path(&address);
+    match UnixStream::connect(path).map_err(|error| error.kind()) {
+        Err(io::ErrorKind::NotFound) => false,
+        Err(io::ErrorKind::ConnectionRefused) => {
+            if let Err(error) = std::fs::remove_file(path) {
+                eprintln!("remove {}: {error}", path.display());
+            }
+            false
+        }
+        // Whatever else it is, it may be one that is busy.
+        Ok(_) | Err(_) => true,
     }
 }
 
