@@ -62,15 +62,15 @@ fn a_vmm_process_has_a_name_and_holds_what_its_task_needs() {
     assert!(read("cmdline").starts_with("hyperlight-vmm\0"), "{}", read("cmdline"));
     assert_eq!(read("environ"), "", "the environment is the shim's");
 
-    // Its root file system lies in the bundle; its streams are FIFOs and pipes; it starts from a snapshot and
-    // asks the kernel which pages it has written; the rest is KVM's, memory, and the file system that says
-    // which processes there are.
-    let rootfs = format!("/{}/spin/rootfs", node.namespace());
+    // Its root is that of the container; its streams are FIFOs and pipes; it starts from a snapshot and asks
+    // the kernel which pages it has written; it was given the roots for TLS and a /dev/null, which the root
+    // need not have; the rest is KVM's, memory, and the file system that says which processes there are.
     let needed = |target: &str| {
         ["/dev/kvm", "pipe:[", "anon_inode:kvm-", "anon_inode:[eventfd]", "/memfd:"]
             .iter()
             .any(|start| target.starts_with(start))
-            || ["spin-stdout", "spin-stderr", &rootfs, ".snapshot", "/pagemap"]
+            || ["/", "/null", "/etc/ssl/certs/ca-certificates.crt"].contains(&target)
+            || ["spin-stdout", "spin-stderr", ".snapshot", "/pagemap"]
                 .iter()
                 .any(|end| target.ends_with(end))
     };
