@@ -20,6 +20,7 @@ use rustix::process::Signal;
 use crate::cgroup::{Cgroup, CgroupError, Metrics};
 use crate::error::line;
 use crate::launch::{Launched, ProcessEnd};
+use crate::leftovers;
 use crate::linux::{LinuxContainer, LinuxError};
 use crate::rootfs::{Rootfs, RootfsError};
 use crate::sandbox::Steps;
@@ -149,6 +150,7 @@ pub struct Container {
     limits: Mutex<Option<LinuxResources>>,
     held: Mutex<Option<(OwnedCgroup, Rootfs)>>,
     linux: Option<LinuxContainer>,
+    starting: tokio::sync::Mutex<()>,
     steps: Steps,
     /// SIGKILL has been sent: nothing keeps it from its end.
     doomed: AtomicBool,
@@ -179,6 +181,7 @@ impl Container {
             limits: Mutex::default(),
             held: Mutex::new(Some((held.cgroup, held.rootfs))),
             linux: held.linux,
+            starting: tokio::sync::Mutex::default(),
             steps,
             doomed: AtomicBool::new(false),
             oom_kills: AtomicU64::new(0),
@@ -214,6 +217,12 @@ impl Container {
     #[must_use]
     pub fn linux(&self) -> Option<&LinuxContainer> {
         self.linux.as_ref()
+    }
+
+    /// Held while it is started: an end in the meantime is noticed and announced after the start.
+    #[must_use]
+    pub const fn starting(&self) -> &tokio::sync::Mutex<()> {
+        &self.starting
     }
 
     /// Whether it may be started.
@@ -397,6 +406,7 @@ impl Container {
             }
             cgroup.0.kill_and_remove()?;
             rootfs.unmount()?;
+            leftovers::forget(&self.bundle, &self.id);
         }
         *held = None;
         Ok(exit)

@@ -135,6 +135,7 @@ impl Sandbox {
     /// There is none of that name, or it cannot be started.
     pub async fn start(&self, id: &str) -> Result<u32, Error> {
         let container = self.task(id)?;
+        let _starting = container.starting().lock().await;
         if let Some(linux) = container.linux() {
             container.may_start()?;
             linux.start().await?;
@@ -419,6 +420,7 @@ impl Sandbox {
 /// Waits for the end of a container's process and announces it.
 async fn watch(container: Arc<Container>, mut end: ProcessEnd, events: Events) {
     let status = end.wait().await;
+    let _not_starting = container.starting().lock().await;
     // Execs do not outlive it, nor are they announced after it.
     container.end_execs().await;
     if container.ran_out_of_memory() {
