@@ -315,6 +315,12 @@ impl Bundle {
 }
 
 impl Bundle {
+    /// The pod it belongs to.
+    #[must_use]
+    pub fn pod(&self) -> Option<&str> {
+        self.annotations.get(SANDBOX_ID).map(String::as_str)
+    }
+
     /// What the micro-VM runs: the compiled program of `bytes` bytes, called `name`, which handles requests or
     /// runs to its end.
     ///

@@ -17,6 +17,9 @@ use crate::rootfs;
 /// Name of the record in the bundle directory.
 const FILE: &str = "hyperlight.json";
 
+/// How the names of the records of a pod's tasks begin, in the bundle of the pod.
+const OF_POD: &str = "hyperlight-of-";
+
 /// The record.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -48,21 +51,66 @@ impl Leftovers {
     ///
     /// The file cannot be written.
     pub fn write(&self, bundle: &Path) -> Result<(), Error> {
-        let path = bundle.join(FILE);
+        self.write_to(bundle.join(FILE))
+    }
+
+    /// Writes the record of task `id` into the bundle of its `pod` too, which lies beside `bundle`: containerd may
+    /// remove the task's own before it asks for what is left of a pod whose shim has died.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn write_for_pod(&self, bundle: &Path, pod: Option<&str>, id: &str) -> Result<(), Error> {
+        match pod.and_then(|pod| in_pod(bundle, pod, id)) {
+            Some(path) => self.write_to(path),
+            None => Ok(()),
+        }
+    }
+
+    fn write_to(&self, path: PathBuf) -> Result<(), Error> {
         let json = serde_json::to_vec(self).map_err(Error::Encode)?;
         fs::write(&path, json).map_err(|source| Error::StateFile { action: "write", path, source })
     }
 
-    fn read(bundle: &Path) -> Result<Option<Self>, Error> {
-        let path = bundle.join(FILE);
-        let failed = |source| Error::StateFile { action: "read", path: path.clone(), source };
-        match fs::read(&path) {
+    fn read(path: &Path) -> Result<Option<Self>, Error> {
+        let failed = |source| Error::StateFile { action: "read", path: path.to_owned(), source };
+        match fs::read(path) {
             Ok(json) => {
                 Ok(Some(serde_json::from_slice(&json).map_err(io::Error::from).map_err(failed)?))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Kills and removes what the record is of; `bundle` is there for notes of the OCI runtime.
+    fn remove(self, bundle: &Path, namespace: &str) -> Result<(), Error> {
+        // The record was written by a shim; the path is checked again all the same.
+        let path = crate::cgroup::parse_path(&self.cgroup.to_string_lossy())
+            .map_err(crate::bundle::BundleError::from)?;
+        Hierarchies::of_this_host()?.cgroup(&path, namespace).kill_and_remove()?;
+        match self.linux {
+            Some(id) => {
+                let runtime = OciRuntime::of_this_node(namespace)?;
+                Ok(LinuxContainer::left(runtime, &id, bundle).delete()?)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where the bundle of `pod`, which lies beside `bundle`, has the record of its task `id`, if it is there.
+fn in_pod(bundle: &Path, pod: &str, id: &str) -> Option<PathBuf> {
+    let dir = bundle.parent()?.join(pod);
+    (pod != id && dir.is_dir()).then(|| dir.join(format!("{OF_POD}{id}.json")))
+}
+
+/// Removes the record of task `id` from the bundle of its pod: nothing is left of it.
+pub fn forget(bundle: &Path, id: &str) {
+    let pod = crate::bundle::group(bundle, id).ok();
+    if let Some(path) = pod.and_then(|pod| in_pod(bundle, &pod, id)) {
+        // Without it there is nothing to forget; else it names what is not there.
+        let _ = fs::remove_file(path);
     }
 }
 
@@ -73,40 +121,31 @@ impl Leftovers {
 ///
 /// Something cannot be removed; the rest is.
 pub fn remove(bundle: &Path, namespace: &str) -> Result<(), Error> {
-    let cgroup = Leftovers::read(bundle).and_then(|record| {
-        let Some(record) = record else { return Ok(()) };
-        // The record was written by a shim; the path is checked again all the same.
-        let path = crate::cgroup::parse_path(&record.cgroup.to_string_lossy())
-            .map_err(crate::bundle::BundleError::from)?;
-        Hierarchies::of_this_host()?.cgroup(&path, namespace).kill_and_remove()?;
-        match record.linux {
-            Some(id) => {
-                let runtime = OciRuntime::of_this_node(namespace)?;
-                Ok(LinuxContainer::left(runtime, &id, bundle).delete()?)
-            }
-            None => Ok(()),
-        }
+    let record = Leftovers::read(&bundle.join(FILE));
+    let cgroup = record.and_then(|record| match record {
+        Some(record) => record.remove(bundle, namespace),
+        None => Ok(()),
     });
     let rootfs = rootfs::unmount_all(&bundle.join("rootfs"));
     cgroup?;
     Ok(rootfs?)
 }
 
-/// Removes what is left of the other tasks of `group`, whose bundles lie beside `bundle`. Nobody may serve them.
+/// Removes what is left of the other tasks of the pod whose bundle is `bundle`. Nobody may serve them.
 ///
 /// # Errors
 ///
-/// The last of those for which [`remove`] fails; the rest is removed.
-pub fn remove_group(bundle: &Path, namespace: &str, group: &str) -> Result<(), Error> {
-    let beside = bundle.parent().and_then(|parent| fs::read_dir(parent).ok());
+/// The last of those that cannot be removed; the rest is.
+pub fn remove_tasks_of_pod(bundle: &Path, namespace: &str) -> Result<(), Error> {
     let mut outcome = Ok(());
-    for entry in beside.into_iter().flatten().flatten() {
-        let (other, id) = (entry.path(), entry.file_name());
-        let is_of_group = id.to_str().is_some_and(|id| {
-            crate::bundle::group(&other, id).is_ok_and(|of_other| of_other == group)
-        });
-        if is_of_group && other != bundle {
-            outcome = remove(&other, namespace).and(outcome);
+    for entry in fs::read_dir(bundle).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(OF_POD)) {
+            let record = Leftovers::read(&entry.path());
+            let removed = record.and_then(|record| match record {
+                Some(record) => record.remove(bundle, namespace),
+                None => Ok(()),
+            });
+            outcome = removed.and(outcome);
         }
     }
     outcome
@@ -123,7 +162,7 @@ mod tests {
 
         record.write(bundle.path()).unwrap();
 
-        assert_eq!(Leftovers::read(bundle.path()).unwrap(), Some(record));
+        assert_eq!(Leftovers::read(&bundle.path().join(FILE)).unwrap(), Some(record));
     }
 
     #[test]
@@ -146,26 +185,35 @@ mod tests {
         assert!(matches!(remove(bundle.path(), "test"), Err(Error::Bundle(_))));
     }
 
-    /// A bundle of pod `group` beside others, whose record cannot be used.
-    fn add(beside: &Path, id: &str, group: &str) {
-        let bundle = beside.join(id);
-        fs::create_dir(&bundle).unwrap();
-        let annotations = serde_json::json!({ crate::bundle::SANDBOX_ID: group });
+    #[test]
+    fn a_pod_knows_what_its_tasks_leave() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pod, task) = (dir.path().join("pod"), dir.path().join("task"));
+        for bundle in [&pod, &task] {
+            fs::create_dir(bundle).unwrap();
+        }
+        let annotations = serde_json::json!({ crate::bundle::SANDBOX_ID: "pod" });
         let config = serde_json::json!({ "ociVersion": "1.2.0", "annotations": annotations });
-        fs::write(bundle.join("config.json"), config.to_string()).unwrap();
-        Leftovers::of(Path::new("../x")).write(&bundle).unwrap();
+        fs::write(task.join("config.json"), config.to_string()).unwrap();
+        // One that cannot be removed, to be seen.
+        let record = Leftovers::of(Path::new("../x"));
+
+        record.write_for_pod(&task, Some("pod"), "task").unwrap();
+        assert!(remove_tasks_of_pod(&task, "test").is_ok());
+        assert!(remove_tasks_of_pod(&pod, "test").is_err());
+
+        forget(&task, "task");
+        assert!(remove_tasks_of_pod(&pod, "test").is_ok());
     }
 
     #[test]
-    fn the_other_tasks_of_a_group_are_removed_and_no_others() {
-        let beside = tempfile::tempdir().unwrap();
-        let bundle = beside.path().join("pod");
-        add(beside.path(), "pod", "pod");
-        add(beside.path(), "of-another", "another");
-        fs::create_dir(beside.path().join("no-bundle")).unwrap();
-        remove_group(&bundle, "test", "pod").unwrap();
-
-        add(beside.path(), "of-pod", "pod");
-        assert!(remove_group(&bundle, "test", "pod").is_err());
+    fn a_task_without_a_pod_beside_it_is_recorded_by_itself_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let task = dir.path().join("task");
+        let record = Leftovers::of(Path::new("a"));
+        for pod in [None, Some("task"), Some("absent")] {
+            record.write_for_pod(&task, pod, "task").unwrap();
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

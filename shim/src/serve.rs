@@ -161,10 +161,10 @@ impl Shim for Actions {
     async fn delete_shim(&mut self) -> containerd_shim::Result<DeleteResponse> {
         let removed = leftovers::remove(&self.bundle, &self.namespace);
         // After that: a server that was killed may still be about to close its socket when containerd, whose
-        // connection it has closed, runs this. containerd does so for a pod as one, not for each task.
+        // connection it has closed, runs this. containerd does so for a pod as a whole, not for each of its tasks.
         let others = match bundle::group(&self.bundle, &self.id) {
             Ok(group) if !is_served(&self.address, &self.namespace, &group) => {
-                leftovers::remove_group(&self.bundle, &self.namespace, &group)
+                leftovers::remove_tasks_of_pod(&self.bundle, &self.namespace)
             }
             Ok(_) | Err(_) => Ok(()),
         };

@@ -31,7 +31,9 @@ pub(super) async fn launch(
     let runtime = OciRuntime::of_this_node(namespace)?;
     let cgroup = Hierarchies::of_this_host()?.cgroup(&bundle.cgroup_path, namespace);
     let cgroup = OwnedCgroup::new(cgroup);
-    Leftovers::of_linux(&bundle.cgroup_path, &request.id).write(&request.bundle)?;
+    let left = Leftovers::of_linux(&bundle.cgroup_path, &request.id);
+    left.write(&request.bundle)?;
+    left.write_for_pod(&request.bundle, bundle.pod(), &request.id)?;
     let (linux, launched) = runtime.create(&request.id, &request.bundle, stdio).await?;
     let held = Held { stdio: held, cgroup, rootfs, linux: Some(linux) };
     steps.end();

@@ -83,7 +83,9 @@ fn make_here(
         let cgroup = Hierarchies::of_this_host()?.cgroup(&bundle.cgroup_path, namespace);
         cgroup.create(bundle.resources.as_ref())?;
         let cgroup = OwnedCgroup::new(cgroup);
-        Leftovers::of(&bundle.cgroup_path).write(&request.bundle)?;
+        let left = Leftovers::of(&bundle.cgroup_path);
+        left.write(&request.bundle)?;
+        left.write_for_pod(&request.bundle, bundle.pod(), &request.id)?;
         Ok::<_, Error>(cgroup)
     })?;
     adjust_oom_score(pid, bundle.oom_score_adj);
