@@ -231,7 +231,7 @@ pub(super) fn open_at(dir: &Object, flags: OpenFlags, path: &[u8]) -> Result<Obj
     how.set(OFlags::DIRECTORY, asks(OpenFlags::DIRECTORY));
     if !(read || write || create || truncate) {
         let fd = beneath::open(dir.fd(), path, how | OFlags::PATH, Mode::empty())?;
-        return Ok(Object { fd, role: Role::Name, read, write, volume });
+        return Ok(Object { fd: fd.into(), role: Role::Name, read, write, volume });
     }
     how |= match (read, write) {
         (true, true) => OFlags::RDWR,
@@ -260,7 +260,7 @@ pub(super) fn open_at(dir: &Object, flags: OpenFlags, path: &[u8]) -> Result<Obj
         | FileType::Symlink
         | FileType::Unknown => Role::Stream { may_wait: true },
     };
-    Ok(Object { fd, role, read, write, volume })
+    Ok(Object { fd: fd.into(), role, read, write, volume })
 }
 
 /// Makes a directory.

@@ -9,6 +9,7 @@
 //! may have open, so that a guest cannot use up the descriptors that the VMM needs itself.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use abi::{Errno, Family, Handle, SocketKind};
 use rustix::process::{Resource, getrlimit};
@@ -62,7 +63,8 @@ pub(super) enum Role {
 /// An open object and its rights.
 #[derive(Debug)]
 pub(super) struct Object {
-    pub(super) fd: OwnedFd,
+    /// A standard stream's is that of other guests too.
+    pub(super) fd: Arc<OwnedFd>,
     pub(super) role: Role,
     pub(super) read: bool,
     pub(super) write: bool,
@@ -264,7 +266,7 @@ mod tests {
 
     fn null() -> Object {
         Object {
-            fd: std::fs::File::open("/dev/null").expect("open /dev/null").into(),
+            fd: Arc::new(std::fs::File::open("/dev/null").expect("open /dev/null").into()),
             role: Role::Stream { may_wait: true },
             read: true,
             write: false,

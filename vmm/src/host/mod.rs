@@ -28,11 +28,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use abi::boot::{Preopen, boot_flags};
+use abi::boot::Preopen;
 use abi::http::HEAD_BYTES_MAX;
 use abi::{Errno, Handle, Request, SocketKind, layout};
 use rustix::fs::{FileType, fstat};
-use rustix::termios::isatty;
 use zerocopy::{Immutable, IntoBytes};
 
 use self::bell::Bell;
@@ -43,8 +42,7 @@ use self::http::{Exchange, Fetch, Incoming, Outgoing};
 pub use self::net::{
     Destination, DestinationError, LookUp, LookupError, LookupRequest, Network, Policy,
 };
-pub use self::stdio::Stdio;
-use crate::signal;
+pub use self::stdio::{Stdio, Streams};
 
 /// Everything one guest was granted, and the calls that use it.
 ///
@@ -153,40 +151,30 @@ pub enum Error {
 }
 
 impl Host {
-    /// A host that grants `stdio` and nothing else.
-    ///
-    /// From then on the process survives `SIGPIPE` and `SIGXFSZ`, unless it has chosen something else for
-    /// them: a guest that writes to a pipe without a reader gets [`Errno::BrokenPipe`], and one that
-    /// reaches the limit of file sizes (`RLIMIT_FSIZE`) gets [`Errno::FileTooLarge`].
+    /// A host that grants `stdio` and nothing else. What [`Streams::new`] changes in the process is changed.
     ///
     /// # Errors
     ///
-    /// [`Error::CatchSignal`], [`Error::InspectStdio`], and [`Error::TooManyHandles`] if the process may
-    /// hardly open a file.
+    /// As those, and [`Error::TooManyHandles`] if the process may hardly open a file.
     pub fn new(stdio: Stdio) -> Result<Self, Error> {
-        for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
-            signal::catch_unless_handled(signal)
-                .map_err(|source| Error::CatchSignal { signal, source })?;
-        }
+        Self::with_streams(&Streams::new(stdio)?)
+    }
+
+    /// A host that grants `streams` and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooManyHandles`] if the process may hardly open a file.
+    pub fn with_streams(streams: &Streams) -> Result<Self, Error> {
         let mut host = Self {
             handles: Handles::new(),
             preopens: Vec::new(),
-            terminal_flags: 0,
+            terminal_flags: streams.terminal_flags(),
             client: None,
             bell: None,
             network: None,
         };
-        let streams = [
-            (Handle::STDIN, stdio.stdin, boot_flags::STDIN_IS_TERMINAL),
-            (Handle::STDOUT, stdio.stdout, boot_flags::STDOUT_IS_TERMINAL),
-            (Handle::STDERR, stdio.stderr, boot_flags::STDERR_IS_TERMINAL),
-        ];
-        for (handle, fd, terminal_flag) in streams {
-            if isatty(&fd) {
-                host.terminal_flags |= terminal_flag;
-            }
-            let object = stdio::object(fd, handle == Handle::STDIN)
-                .map_err(|source| Error::InspectStdio { handle, source: source.into() })?;
+        for object in streams.objects() {
             host.grant(object)?;
         }
         Ok(host)
@@ -222,7 +210,7 @@ impl Host {
         }
         let volume = Some(access);
         let handle = self.grant(Object {
-            fd: dir,
+            fd: dir.into(),
             role: Role::Directory,
             read: true,
             write: false,
@@ -279,7 +267,7 @@ impl Host {
         self.network = Some(net::Granted::new(network));
     }
 
-    /// Which standard streams are terminals: [`boot_flags`].
+    /// Which standard streams are terminals: [`boot_flags`](abi::boot::boot_flags).
     #[must_use]
     pub fn terminal_flags(&self) -> u32 {
         self.terminal_flags

@@ -198,7 +198,8 @@ pub(super) fn socket(family: Family, kind: SocketKind) -> Result<Object, Errno> 
         sockopt::set_socket_reuseaddr(&fd, true).map_err(refusal)?;
         sockopt::set_tcp_nodelay(&fd, true).map_err(refusal)?;
     }
-    Ok(Object { fd, role: Role::Socket { family, kind }, read: true, write: true, volume: None })
+    let role = Role::Socket { family, kind };
+    Ok(Object { fd: fd.into(), role, read: true, write: true, volume: None })
 }
 
 /// Gives a socket its own address.

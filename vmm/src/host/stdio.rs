@@ -11,16 +11,20 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
+use abi::boot::boot_flags;
 use abi::{Errno, Handle};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use rustix::io::{Errno as Os, ReadWriteFlags, pwritev2};
+use rustix::termios::isatty;
 
 use super::Error;
 use super::clock::timespec;
 use super::errno::refusal;
 use super::handles::{Object, Role};
+use crate::signal;
 
 /// `PIPE_BUF`: a pipe that polls as writable takes this much without waiting (pipe(7)).
 const PIPE_BUF: usize = 4096;
@@ -57,17 +61,79 @@ impl Stdio {
     }
 }
 
-/// The object for a standard stream, which is read or else written.
-pub(super) fn object(fd: OwnedFd, read: bool) -> Result<Object, Os> {
-    let may_wait = match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
-        FileType::RegularFile | FileType::BlockDevice | FileType::Directory => false,
-        FileType::Fifo
-        | FileType::CharacterDevice
-        | FileType::Socket
-        | FileType::Symlink
-        | FileType::Unknown => true,
-    };
-    Ok(Object { fd, role: Role::Stream { may_wait }, read, write: !read, volume: None })
+/// Standard streams that any number of guests can be granted, one after the other or together: what is to
+/// be known of them was asked once.
+#[derive(Clone, Debug)]
+pub struct Streams([Stream; 3]);
+
+#[derive(Clone, Debug)]
+struct Stream {
+    fd: Arc<OwnedFd>,
+    may_wait: bool,
+    is_terminal: bool,
+}
+
+impl Streams {
+    /// Looks at `stdio`.
+    ///
+    /// From then on the process survives `SIGPIPE` and `SIGXFSZ`, unless it has chosen something else for
+    /// them: a guest that writes to a pipe without a reader gets [`Errno::BrokenPipe`], and one that
+    /// reaches the limit of file sizes (`RLIMIT_FSIZE`) gets [`Errno::FileTooLarge`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CatchSignal`], [`Error::InspectStdio`].
+    pub fn new(stdio: Stdio) -> Result<Self, Error> {
+        for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+            signal::catch_unless_handled(signal)
+                .map_err(|source| Error::CatchSignal { signal, source })?;
+        }
+        let stream = |fd, handle| {
+            Stream::new(fd).map_err(|source| Error::InspectStdio { handle, source: source.into() })
+        };
+        Ok(Self([
+            stream(stdio.stdin, Handle::STDIN)?,
+            stream(stdio.stdout, Handle::STDOUT)?,
+            stream(stdio.stderr, Handle::STDERR)?,
+        ]))
+    }
+
+    /// The objects for them, in the order of their handles. The first is read, the others are written.
+    pub(super) fn objects(&self) -> impl Iterator<Item = Object> {
+        self.0.iter().zip([true, false, false]).map(|(stream, read)| Object {
+            fd: Arc::clone(&stream.fd),
+            role: Role::Stream { may_wait: stream.may_wait },
+            read,
+            write: !read,
+            volume: None,
+        })
+    }
+
+    /// Which of them are terminals: [`boot_flags`].
+    pub(super) fn terminal_flags(&self) -> u32 {
+        let flags = [
+            boot_flags::STDIN_IS_TERMINAL,
+            boot_flags::STDOUT_IS_TERMINAL,
+            boot_flags::STDERR_IS_TERMINAL,
+        ];
+        let terminals = self.0.iter().zip(flags).filter(|(stream, _)| stream.is_terminal);
+        terminals.fold(0, |all, (_, flag)| all | flag)
+    }
+}
+
+impl Stream {
+    fn new(fd: OwnedFd) -> Result<Self, Os> {
+        let may_wait = match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
+            FileType::RegularFile | FileType::BlockDevice | FileType::Directory => false,
+            FileType::Fifo
+            | FileType::CharacterDevice
+            | FileType::Socket
+            | FileType::Symlink
+            | FileType::Unknown => true,
+        };
+        let is_terminal = isatty(&fd);
+        Ok(Self { fd: fd.into(), may_wait, is_terminal })
+    }
 }
 
 /// Reads what there is into `buffer`, or what there will be if `wait`. Returns the bytes read; 0 at the

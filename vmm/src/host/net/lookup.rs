@@ -122,7 +122,8 @@ impl Granted {
             Err(_) => (self.network.look_up)(request),
         }
         let lookup = Lookup { name: name.to_owned(), outcome, told: AtomicUsize::new(0) };
-        Ok(Object { fd, role: Role::Lookup(lookup), read: true, write: false, volume: None })
+        let role = Role::Lookup(lookup);
+        Ok(Object { fd: fd.into(), role, read: true, write: false, volume: None })
     }
 
     /// Tells the next addresses of a lookup: as many as fit `len` and `reply`; none at the end.

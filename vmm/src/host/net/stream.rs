@@ -43,7 +43,7 @@ pub(in crate::host) fn accept(
     let peer = SocketAddr::try_from(peer).map_err(refusal)?;
     let described = Answer::of(&address::wire(peer), reply)?;
     let role = Role::Socket { family: listener.family, kind: listener.kind };
-    Ok((Object { fd, role, read: true, write: true, volume: None }, described))
+    Ok((Object { fd: fd.into(), role, read: true, write: true, volume: None }, described))
 }
 
 /// Reads what has come into `buffer`, or what will come if `wait`. Returns the bytes read; 0 at the end.
