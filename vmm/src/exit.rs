@@ -115,14 +115,17 @@ pub struct RunStats {
     pub root_changes: u64,
     /// Changes of the memory slots, made to use page-table frames again.
     pub slot_changes: u64,
-    /// From the call of [`MicroVm::boot`](crate::MicroVm::boot) to its return.
+    /// From the call of [`MicroVm::boot`](crate::MicroVm::boot), or of whatever made the micro-VM that was run, to
+    /// its return. Nothing for [`Idle::again`](crate::Idle::again).
     pub boot: Duration,
     /// From the call of [`MicroVm::run`](crate::MicroVm::run) to its return.
     pub run: Duration,
     /// Part of `run` in which host calls were answered.
     pub answering: Duration,
-    /// By number, up to the highest that was made.
+    /// By number, up to the highest that was made, without the one that ended the run: most calls of a function
+    /// make no other.
     calls: Vec<u64>,
+    ended_by: Option<Nr>,
 }
 
 impl Default for RunStats {
@@ -143,10 +146,15 @@ impl RunStats {
             run: Duration::ZERO,
             answering: Duration::ZERO,
             calls: Vec::new(),
+            ended_by: None,
         }
     }
 
     pub(crate) fn count_call(&mut self, nr: Nr) {
+        if matches!(nr, Nr::Exit | Nr::Abort) {
+            self.ended_by = Some(nr);
+            return;
+        }
         let number = nr as usize;
         if self.calls.len() <= number {
             self.calls.resize(number + 1, 0);
@@ -158,7 +166,10 @@ impl RunStats {
 
     /// Host calls that were made at least once, with how often.
     pub fn calls(&self) -> impl Iterator<Item = (Nr, u64)> + '_ {
-        let count = |nr: &Nr| self.calls.get(*nr as usize).copied().unwrap_or(0);
+        let count = |nr: &Nr| {
+            let ended = u64::from(self.ended_by == Some(*nr));
+            ended + self.calls.get(*nr as usize).copied().unwrap_or(0)
+        };
         Nr::ALL.iter().map(move |nr| (*nr, count(nr))).filter(|(_, count)| *count > 0)
     }
 }
@@ -194,7 +205,9 @@ mod tests {
         stats.count_call(Nr::Write);
         stats.count_call(Nr::ReadLinkAt);
         stats.count_call(Nr::Write);
-        assert_eq!(stats.calls().collect::<Vec<_>>(), [(Nr::Write, 2), (Nr::ReadLinkAt, 1)]);
+        stats.count_call(Nr::Exit);
+        let counted = [(Nr::Exit, 1), (Nr::Write, 2), (Nr::ReadLinkAt, 1)];
+        assert_eq!(stats.calls().collect::<Vec<_>>(), counted);
     }
 
     #[test]

@@ -13,18 +13,15 @@ use crate::exit::printable_line;
 const LINES_PER_SECOND: u32 = 50;
 
 /// The gate of one guest.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct LogGate {
-    window_start: Instant,
+    /// When the first line came of those that are counted.
+    window_start: Option<Instant>,
     passed: u32,
     dropped: u64,
 }
 
 impl LogGate {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { window_start: now, passed: 0, dropped: 0 }
-    }
-
     /// Logs one line of the guest, if it may pass.
     pub(crate) fn log(&mut self, level: LogLevel, message: &[u8], now: Instant) {
         let dropped = self.dropped;
@@ -44,8 +41,9 @@ impl LogGate {
     }
 
     fn passes(&mut self, now: Instant) -> bool {
-        if now.duration_since(self.window_start) >= Duration::from_secs(1) {
-            *self = Self::new(now);
+        let age = self.window_start.map(|start| now.duration_since(start));
+        if age.is_none_or(|age| age >= Duration::from_secs(1)) {
+            *self = Self { window_start: Some(now), ..Self::default() };
         }
         let passes = self.passed < LINES_PER_SECOND;
         self.passed += u32::from(passes);
@@ -61,7 +59,7 @@ mod tests {
     #[test]
     fn a_flood_is_cut_off_and_counted() {
         let start = Instant::now();
-        let mut gate = LogGate::new(start);
+        let mut gate = LogGate::default();
         let passed = (0..1000).filter(|_| gate.passes(start)).count();
         assert_eq!((passed, gate.dropped), (LINES_PER_SECOND as usize, 950));
     }
@@ -69,7 +67,7 @@ mod tests {
     #[test]
     fn the_gate_opens_again_after_a_second() {
         let start = Instant::now();
-        let mut gate = LogGate::new(start);
+        let mut gate = LogGate::default();
         (0..1000).for_each(|_| {
             gate.passes(start);
         });

@@ -5,7 +5,7 @@
 //! consumes the [`MicroVm`]; what is left of it is [`Idle`], from which another can be had: as it was in its
 //! snapshot, or for another call in the same instance.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use abi::{Errno, Frame, Nr, Readiness, Request, layout};
@@ -24,11 +24,14 @@ use crate::{
 };
 
 /// A micro-VM that can be run.
+// Boxed, so that handing a micro-VM from run to run moves a pointer.
 #[derive(Debug)]
-pub struct MicroVm {
-    // Boxed, so that handing a micro-VM from run to run moves no kilobytes.
+pub struct MicroVm(Box<Running>);
+
+#[derive(Debug)]
+struct Running {
     machine: Box<Machine>,
-    host: Box<Host>,
+    host: Host,
     kick: Kick,
     stats: RunStats,
     log_gate: LogGate,
@@ -78,7 +81,7 @@ impl MicroVm {
         let start = Instant::now();
         let machine = Box::new(Machine::fresh(Shell::new()?, *config, image, program)?);
         let boot_info = boot_info(params, &host, machine.vcpu.tsc_khz())?;
-        Ok(Self::new(machine, host, boot_info, start))
+        Ok(Self::new(machine, host, boot_info, start.elapsed()))
     }
 
     /// Starts a micro-VM from `snapshot`, which was made of this image and program.
@@ -101,26 +104,25 @@ impl MicroVm {
 
     /// A micro-VM that stops where its guest is ready, for a snapshot.
     pub(crate) fn unready(machine: Machine, host: Host) -> Self {
-        Self::new(Box::new(machine), host, Vec::new(), Instant::now())
+        Self::new(Box::new(machine), host, Vec::new(), Duration::ZERO)
     }
 
-    fn new(machine: Box<Machine>, host: Host, boot_info: Vec<u8>, start: Instant) -> Self {
-        let now = Instant::now();
-        Self {
+    fn new(machine: Box<Machine>, host: Host, boot_info: Vec<u8>, boot: Duration) -> Self {
+        Self(Box::new(Running {
             machine,
-            host: Box::new(host),
+            host,
             kick: Kick::default(),
-            stats: RunStats::new(now.duration_since(start)),
-            log_gate: LogGate::new(now),
+            stats: RunStats::new(boot),
+            log_gate: LogGate::default(),
             boot_info,
             awaits_boot_info: false,
-        }
+        }))
     }
 
     /// What ends the run from another thread.
     #[must_use]
     pub fn kick(&self) -> Kick {
-        self.kick.clone()
+        self.0.kick.clone()
     }
 
     /// Runs the guest on this thread to its end. The process's `SIGRTMIN` is [`Kick`]'s.
@@ -141,31 +143,36 @@ impl MicroVm {
     ///
     /// As [`run`](Self::run).
     pub fn run_and_keep(mut self) -> Result<(Exit, RunStats, Idle), Error> {
+        let vm = &mut *self.0;
         let start = Instant::now();
-        let faults = self.machine.heeds_faults().then(faults_of_this_thread);
+        let faults = vm.machine.heeds_faults().then(faults_before_run);
         let exit = loop {
-            if std::mem::take(&mut self.awaits_boot_info) {
-                self.answer_boot_info()?;
+            if std::mem::take(&mut vm.awaits_boot_info) {
+                vm.answer_boot_info()?;
             }
-            match self.run_to_pause()? {
-                Pause::Ready(_) => self.awaits_boot_info = true,
+            match vm.run_to_pause()? {
+                Pause::Ready(_) => vm.awaits_boot_info = true,
                 Pause::Ended(exit) => break exit,
             }
         };
         // Whoever waits for an answer waits no longer.
-        self.host.end_incoming();
-        if faults.is_some_and(|before| before != faults_of_this_thread()) {
-            self.machine.note_faults();
+        vm.host.end_incoming();
+        if let Some(before) = faults {
+            let after = faults_of_this_thread();
+            FAULTS.set(Some(after));
+            if before != after {
+                vm.machine.note_faults();
+            }
         }
-        self.stats.run = start.elapsed();
+        vm.stats.run = start.elapsed();
         let has_status = matches!(exit, Exit::Status(_));
-        let stats = std::mem::take(&mut self.stats);
+        let stats = std::mem::take(&mut vm.stats);
         Ok((exit, stats, Idle { vm: self, has_status }))
     }
 
     /// Runs the guest until it is ready, or has ended without that.
     pub(crate) fn run_to_ready(&mut self) -> Result<Result<Readiness, Exit>, Error> {
-        Ok(match self.run_to_pause()? {
+        Ok(match self.0.run_to_pause()? {
             Pause::Ready(readiness) => Ok(readiness),
             Pause::Ended(exit) => Err(exit),
         })
@@ -173,9 +180,17 @@ impl MicroVm {
 
     /// The machine, of a guest that is ready.
     pub(crate) const fn machine(&mut self) -> &mut Machine {
-        &mut self.machine
+        &mut self.0.machine
     }
 
+    /// Answers the host call that the guest stands in.
+    pub(crate) fn answer(&mut self, result: Result<u64, Errno>) -> Result<(), Error> {
+        self.0.answer(result)
+    }
+}
+
+impl Running {
+    /// Runs the guest until it waits for its boot information, or has ended.
     fn run_to_pause(&mut self) -> Result<Pause, Error> {
         let kick = self.kick.clone();
         let _entered = kick.enter()?;
@@ -186,11 +201,8 @@ impl MicroVm {
                 }
                 let fault = match self.machine.vcpu.run()? {
                     VmExit::Doorbell => {
-                        let rung = Instant::now();
-                        let pause = self.take_call(window)?;
                         self.stats.doorbell_exits += 1;
-                        self.stats.answering += rung.elapsed();
-                        match pause {
+                        match self.take_call(window)? {
                             Some(pause) => return Ok(pause),
                             None => continue,
                         }
@@ -231,17 +243,21 @@ impl MicroVm {
         if let Ok(nr) = Nr::try_from(frame.nr) {
             self.stats.count_call(nr);
         }
-        let result = match request {
+        match request {
             Request::Exit { status } => return ended(Exit::Status(status)),
             Request::Ready { readiness } => return Ok(Some(Pause::Ready(readiness))),
             Request::Abort { kind, message } => {
                 let message = printable_line(message);
                 return ended(Exit::Fault(Fault::Abort { kind, message }));
             }
+            _ => {}
+        }
+        let asked = Instant::now();
+        let result = match request {
             Request::Program => Ok(self.machine.program_bytes()),
             Request::BootInfo { offset } => self.write_boot_info(offset),
             Request::Log { level, message } => {
-                self.log_gate.log(level, message, Instant::now());
+                self.log_gate.log(level, message, asked);
                 Ok(0)
             }
             Request::Map { gva, len, access } => {
@@ -263,11 +279,12 @@ impl MicroVm {
             },
         };
         self.answer(result)?;
+        self.stats.answering += asked.elapsed();
         Ok(None)
     }
 
     /// Answers the host call that the guest stands in.
-    pub(crate) fn answer(&mut self, result: Result<u64, Errno>) -> Result<(), Error> {
+    fn answer(&mut self, result: Result<u64, Errno>) -> Result<(), Error> {
         let ret = layout::CALL_FRAME + std::mem::offset_of!(Frame, ret) as u64;
         self.machine.memory.write_obj(private(ret), &Errno::to_ret(result))
     }
@@ -315,9 +332,10 @@ impl Rewound {
     pub fn start(self, params: &BootParams, host: Host) -> Result<MicroVm, Error> {
         let start = Instant::now();
         let boot_info = boot_info(params, &host, self.machine.vcpu.tsc_khz())?;
-        let mut vm = MicroVm::new(self.machine, host, boot_info, start);
-        vm.stats.boot += self.took;
-        Ok(MicroVm { awaits_boot_info: true, ..vm })
+        let boot = self.took + start.elapsed();
+        let mut vm = MicroVm::new(self.machine, host, boot_info, boot);
+        vm.0.awaits_boot_info = true;
+        Ok(vm)
     }
 }
 
@@ -341,7 +359,8 @@ impl Idle {
     /// [`Error::NoSnapshot`] if it was not started from one; else as [`MicroVm::start`].
     pub fn rewind(self) -> Result<Rewound, Error> {
         let start = Instant::now();
-        let Self { vm: MicroVm { mut machine, .. }, has_status } = self;
+        let Self { vm: MicroVm(vm), has_status } = self;
+        let mut machine = vm.machine;
         if has_status {
             machine.rewind()?;
         } else {
@@ -352,7 +371,7 @@ impl Idle {
 
     /// What the micro-VM was granted, to grant it more before another call.
     pub const fn host(&mut self) -> &mut Host {
-        &mut self.vm.host
+        &mut self.vm.0.host
     }
 
     /// A micro-VM for another call in the same instance, with everything that it left there. What it was
@@ -363,9 +382,10 @@ impl Idle {
     /// [`Error::Ended`] if the run did not end by a status; [`Error::BootInfoSize`].
     pub fn call(mut self, params: &BootParams) -> Result<MicroVm, Error> {
         let start = Instant::now();
-        let vm = &mut self.vm;
+        let vm = &mut *self.vm.0;
         vm.boot_info = call_info(params, &vm.host, vm.machine.vcpu.tsc_khz())?;
-        self.run_on(start)
+        vm.stats.boot = start.elapsed();
+        self.run_on()
     }
 
     /// As [`call`](Self::call) with what the last call was told, which neither side then says or reads again:
@@ -375,36 +395,40 @@ impl Idle {
     ///
     /// [`Error::Ended`] if the run did not end by a status.
     pub fn again(mut self) -> Result<MicroVm, Error> {
-        let start = Instant::now();
-        self.vm.boot_info.clear();
-        self.run_on(start)
+        self.vm.0.boot_info.clear();
+        self.run_on()
     }
 
     /// The micro-VM, to run on from the host call in which it ended, with the boot information that it has.
-    fn run_on(self, start: Instant) -> Result<MicroVm, Error> {
-        let Self { mut vm, has_status } = self;
-        if !has_status {
+    fn run_on(mut self) -> Result<MicroVm, Error> {
+        if !self.has_status {
             return Err(Error::Ended);
         }
-        let now = Instant::now();
+        let vm = &mut *self.vm.0;
         // To count them in each of many calls costs more than what is looked for once, if ever, in their end.
         vm.machine.note_faults();
         vm.kick.renew();
-        vm.stats = RunStats::new(now.duration_since(start));
-        vm.log_gate = LogGate::new(now);
         vm.awaits_boot_info = true;
-        Ok(vm)
+        Ok(self.vm)
     }
 
     /// The machine.
     pub(crate) const fn machine(&mut self) -> &mut Machine {
-        &mut self.vm.machine
+        &mut self.vm.0.machine
     }
 }
 
 thread_local! {
+    /// Page faults of the thread after the last run for which they were counted.
+    static FAULTS: Cell<Option<i64>> = const { Cell::new(None) };
     /// Shared by all runs of a thread: there is one at a time.
     static WINDOW: RefCell<Window> = RefCell::default();
+}
+
+/// Page faults of this thread before a run, or fewer: what has come since they were counted after another run
+/// makes this one suspect of having written, which is looked for then, and saves asking the kernel twice.
+fn faults_before_run() -> i64 {
+    FAULTS.get().unwrap_or_else(faults_of_this_thread)
 }
 
 /// The host's copies of the call window's data area: what came, and what goes back.
