@@ -7,6 +7,9 @@
 #   runc         runc, for benchmarks beside it; its command is /runc
 #   crictl       the CRI's client (built by Go from its module proxy, with Go as for wasm-go); /crictl
 #   cni          the plugins of pods' networks (Debian sid)
+#   kubernetes   a control plane, kubelet and kube-proxy in one (built by Go, as crictl); /kubernetes, /kubectl, /helm
+#   etcd         etcd (Debian sid)
+#   nftables     nft, by which kube-proxy works; its command is /nft
 #   qemu         qemu-system-x86_64 and a static busybox
 #   kernel       a stock Debian kernel with its modules
 #   protoc       protobuf-compiler and the include files of Google's types; its command is /protoc
@@ -27,6 +30,7 @@
 # HYPERLIGHT_CACHE   the cache directory (default: $XDG_CACHE_HOME or ~/.cache, /hyperlight-shim)
 set -euo pipefail
 
+here=$(cd "$(dirname "$0")" && pwd)
 cache=${HYPERLIGHT_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/hyperlight-shim}
 say() { echo "tools: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -131,6 +135,17 @@ script() {
     chmod +x "$partial/$name"
 }
 
+# build MODULE NAME PACKAGE VARIABLES FLAG...: the program of a Go package at the root of the tree in the
+# making, with values of its variables as the linker takes them
+build() {
+    local module=$1 name=$2 package=$3 variables=$4 go
+    shift 4
+    go=$( (bring wasm-go >/dev/null) && echo "$cache/tools/wasm-go/go")
+    (cd "$module" && env -u GOOS -u GOARCH -u GOFLAGS GOWORK=off CGO_ENABLED=0 nice \
+        "$go" build -trimpath -buildvcs=false -ldflags="-s -w $variables" "$@" -o "$partial/$name" "$package") >&2 ||
+        die "go could not build $name"
+}
+
 # recipe SET: what a set is made of; `any` stays when Debian publishes the next version
 recipe() {
     case $1 in
@@ -140,6 +155,9 @@ recipe() {
     runc) echo runc ;;
     crictl) echo sigs.k8s.io/cri-tools@v1.36.0 ;;
     cni) echo containernetworking-plugins ;;
+    kubernetes) cat "$here"/kubernetes/{go.mod,main.go} | sha256sum ;;
+    etcd) echo etcd-server ;;
+    nftables) echo nftables ;;
     qemu) echo qemu-system-x86 qemu-system-data seabios busybox-static ;;
     protoc) echo protobuf-compiler libprotobuf-dev ;;
     kernel | wasm-native | python) echo any ;;
@@ -159,7 +177,7 @@ go_of_the_system() {
 
 # fill SET: fills the tree in the making
 fill() {
-    local tree=$cache/tools/$1 libraries=usr/lib/x86_64-linux-gnu recipe rust llvm run go
+    local tree=$cache/tools/$1 libraries=usr/lib/x86_64-linux-gnu recipe rust llvm run go version
     read -ra recipe < <(recipe "$1")
     case $1 in
     containerd) unpack sid alone "${recipe[@]}" ;;
@@ -170,15 +188,24 @@ fill() {
         script runc "LD_LIBRARY_PATH='$tree/$libraries' exec '$tree/usr/sbin/runc' \"\$@\""
         ;;
     crictl)
-        go=$( (bring wasm-go >/dev/null) && echo "$cache/tools/wasm-go/go")
         say "building ${recipe[0]}"
         # A module that needs but this version, so that Go asks for no list of versions.
         mkdir "$partial/module"
         printf '%s\n' 'module crictl' 'go 1.26' "require ${recipe[0]/@/ }" >"$partial/module/go.mod"
-        (cd "$partial/module" && env -u GOOS -u GOARCH GOWORK=off GOFLAGS=-mod=mod CGO_ENABLED=0 \
-            "$go" build -trimpath -ldflags='-s -w' -o "$partial/crictl" "${recipe[0]%@*}/cmd/crictl") >&2 ||
-            die "go could not build ${recipe[0]}"
+        build "$partial/module" crictl "${recipe[0]%@*}/cmd/crictl" '' -mod=mod
         rm -r "$partial/module"
+        ;;
+    kubernetes)
+        version=$(sed -nE 's/^\tk8s.io\/kubernetes (v[0-9.]+)$/\1/p' "$here/kubernetes/go.mod")
+        say "building Kubernetes $version, which takes minutes"
+        # The version is what clients ask for; it is otherwise set by a build of Kubernetes' own.
+        build "$here/kubernetes" kubernetes . "-X k8s.io/component-base/version.gitVersion=$version" -mod=readonly
+        for run in kubectl helm; do script $run "exec '$tree/kubernetes' $run \"\$@\""; done
+        ;;
+    etcd) unpack sid alone "${recipe[@]}" ;;
+    nftables)
+        unpack system whole "${recipe[@]}"
+        script nft "LD_LIBRARY_PATH='$tree/$libraries' exec '$tree/usr/sbin/nft' \"\$@\""
         ;;
     cni) unpack sid alone "${recipe[@]}" ;;
     qemu) unpack system whole "${recipe[@]}" ;;
