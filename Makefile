@@ -40,6 +40,10 @@ run: build ## run the example from a registry through a private containerd, and 
 test: build cxx ## run every test: unit, micro-VM, containerd, emulated AMD host, fuzz targets
 	@PATH="$(PATH)" integration/test.sh $(CARGO)
 
+.PHONY: test-kubernetes
+test-kubernetes: build ## run the tests on a Kubernetes of one node alone (TEST="NAME...")
+	@REQUIRE_KVM=1 $(CARGO) test --release --workspace --test kubernetes -- $(TEST)
+
 .PHONY: fuzz
 fuzz: cxx ## try random input for FUZZ_SECONDS (300) at each fuzz target
 	@PATH="$(PATH)" fuzz/run.sh long

@@ -79,11 +79,7 @@ impl Cri {
     /// A program is missing or does not come up.
     pub fn start() -> Result<Self> {
         let crictl = tools::tree("crictl")?.file(&["crictl"])?;
-        // A script, so that there is something for runc to run: this runtime needs none.
-        let pause = b"#!/bin/busybox sh\nexec /bin/busybox sleep 2147483647\n";
-        let busybox = static_busybox()?;
-        let files = [("bin/busybox", busybox.as_slice()), ("pause", pause)];
-        let node = Node::start_for_pods(&oci::rootfs(&files, "/pause")?)?;
+        let node = Node::start_for_pods(&pause()?)?;
         fs::write(node.directory().join("crictl.yaml"), "").context("write crictl.yaml")?;
         let cri = Self { crictl, node };
         cri.wait_until_ready()?;
@@ -405,7 +401,16 @@ pub fn container(name: &str, reference: &str, command: &[&str]) -> Value {
     })
 }
 
-fn static_busybox() -> Result<Vec<u8>> {
+/// The image of sandboxes.
+pub(crate) fn pause() -> Result<Image> {
+    // A script, so that there is something for runc to run: this runtime needs none.
+    let pause = b"#!/bin/busybox sh\nexec /bin/busybox sleep 2147483647\n";
+    let busybox = static_busybox()?;
+    oci::rootfs(&[("bin/busybox", busybox.as_slice()), ("pause", pause)], "/pause")
+}
+
+/// A busybox that needs no library.
+pub(crate) fn static_busybox() -> Result<Vec<u8>> {
     let busybox = tools::tree("qemu")?.file(&["usr/bin/busybox", "bin/busybox"])?;
     fs::read(&busybox).with_context(|| format!("read {}", busybox.display()))
 }

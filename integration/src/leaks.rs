@@ -49,8 +49,13 @@ pub struct Watch {
 pub fn watch() -> Result<Watch> {
     // A test that failed has poisoned the lock and said so; the next one starts from what is there.
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    set_child_subreaper(Some(getpid())).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
+    adopt_orphans()?;
     Ok(Watch { before: Traces::now(&[]), _turn: turn })
+}
+
+/// Makes this process the parent of what its descendants leave behind.
+pub(crate) fn adopt_orphans() -> Result<()> {
+    set_child_subreaper(Some(getpid())).context("prctl(PR_SET_CHILD_SUBREAPER)")
 }
 
 impl Watch {

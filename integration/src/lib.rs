@@ -7,7 +7,7 @@
 //!
 //! [`Node`] is where to start: `Node::start()` gives a containerd with a registry beside it,
 //! `node.push(..)`, `node.ctr(..)` work with it, and dropping it takes it down and checks. [`Cri::start()`]
-//! gives one that runs pods.
+//! gives one that runs pods, [`kubernetes::Cluster::start()`] a cluster.
 
 pub mod bench;
 mod containerd;
@@ -16,6 +16,7 @@ mod events;
 pub mod exits;
 pub mod floor;
 pub mod gate;
+pub mod kubernetes;
 pub mod leaks;
 mod micro_vm;
 mod network;

@@ -20,7 +20,7 @@ use crate::leaks::{self, RUN_PREFIX, Traces, Watch};
 use crate::network::{self, Network};
 use crate::oci::{self, Image};
 use crate::process::{self, Outcome, wait_until};
-use crate::{RUNTIME, Registry, hyperlight, tools};
+use crate::{RUNTIME, Registry, hyperlight, kubernetes, tools};
 
 /// A running containerd and registry; dropping it checks that nothing is left over.
 #[derive(Debug)]
@@ -308,7 +308,7 @@ impl Drop for Node {
 }
 
 /// Removes what runs have left whose process was killed before it could.
-fn remove_dead_runs() {
+pub(crate) fn remove_dead_runs() {
     for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let pid = name.strip_prefix(RUN_PREFIX).and_then(|rest| rest.split_once('-'));
@@ -323,12 +323,14 @@ fn remove_dead_runs() {
 }
 
 /// Kills every process that names the run in its command line, as containerd, a registry and a shim
-/// do, with what they have started.
+/// do, or in its environment, as those of a cluster, with what they have started.
 fn kill_run(name: &str) {
     let all = leaks::processes();
+    let variable = format!("{}={name}", kubernetes::RUN);
     let names_run = |pid: i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(name)
+        let file = |name| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        String::from_utf8_lossy(&file("cmdline")).contains(name)
+            || file("environ").split(|&byte| byte == 0).any(|it| it == variable.as_bytes())
     };
     let mut doomed: Vec<_> = all.iter().map(|it| it.pid).filter(|pid| names_run(*pid)).collect();
     let mut next = 0;
@@ -344,7 +346,7 @@ fn kill_run(name: &str) {
 /// # Errors
 ///
 /// A cgroup is still in use after a while. Mounts and files that stay show up in the comparison.
-fn remove_run(name: &str) -> Result<()> {
+pub(crate) fn remove_run(name: &str) -> Result<()> {
     let directory = std::env::temp_dir().join(name);
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).map(Path::new);

@@ -15,7 +15,8 @@ use crate::tools;
 #[derive(Debug)]
 pub struct Registry {
     address: String,
-    process: Child,
+    // Of one that was started here.
+    process: Option<Child>,
 }
 
 impl Registry {
@@ -54,11 +55,16 @@ impl Registry {
             .stderr(log)
             .spawn()
             .context("start docker-registry")?;
-        let registry = Self { address, process };
+        let registry = Self { address, process: Some(process) };
         wait_until("the registry to listen", Duration::from_secs(60), || {
             TcpStream::connect(&registry.address).is_ok()
         })?;
         Ok(registry)
+    }
+
+    /// A registry that runs.
+    pub(crate) fn at(address: String) -> Self {
+        Self { address, process: None }
     }
 
     /// Its `host:port`, the beginning of every reference.
@@ -110,8 +116,10 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        // It may have ended by itself; whoever used it has noticed.
-        drop(self.process.kill());
-        drop(self.process.wait());
+        if let Some(process) = &mut self.process {
+            // It may have ended by itself; whoever used it has noticed.
+            drop(process.kill());
+            drop(process.wait());
+        }
     }
 }
