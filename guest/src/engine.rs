@@ -18,6 +18,7 @@ use wasmtime::{Collector, Config, CustomCodeMemory, Engine, Error, Module, Preco
 
 use crate::doorbell;
 use crate::entry;
+use crate::memories::Memories;
 
 /// Loads and links the program.
 pub(crate) fn load() -> Prepared {
@@ -63,6 +64,7 @@ fn config() -> Config {
         .wasm_exceptions(true)
         .collector(Collector::Copying)
         .max_wasm_stack(abi::engine::WASM_STACK_BYTES)
+        .with_host_memory(Arc::new(Memories))
         .with_custom_code_memory(Some(Arc::new(HostMapped)));
     // SAFETY: the host compiled for the CPU that runs this guest, with the features it offers to guests.
     unsafe { config.detect_host_feature(|_| Some(true)) };

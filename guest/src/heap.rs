@@ -21,7 +21,7 @@ use abi::Access;
 use abi::layout::{MAP_AREA, PAGE, RUN_HEAP};
 use dlmalloc::{Allocator, Dlmalloc};
 
-use crate::doorbell;
+use crate::memories;
 use crate::single::Single;
 use crate::word;
 
@@ -66,7 +66,7 @@ unsafe impl Allocator for Pages {
         } else {
             let start = unmapped.start;
             let end = start.saturating_add(len as u64);
-            if end > unmapped.end || doorbell::map(start, len as u64, Access::ReadWrite).is_err() {
+            if end > unmapped.end || memories::map(start, len as u64, Access::ReadWrite).is_err() {
                 return none;
             }
             unmapped.start = end;

@@ -6,8 +6,8 @@
 //! call for an answer. Whatever it needs from outside goes through [`doorbell`], nothing else.
 //!
 //! Unsafe code is where the guest meets the machine: `entry` (first instructions, exceptions, panics),
-//! `doorbell` (the call window), `resume` (where snapshots start), `heap` (the allocator), `mem` (memory functions), `platform` (what
-//! Wasmtime asks of a system), `single` (statics) and `engine` (running compiled code).
+//! `doorbell` (the call window), `resume` (where snapshots start), `heap` (the allocator), `mem` (memory functions), `memories` (of
+//! wasm), `platform` (what Wasmtime asks of a system), `single` (statics) and `engine` (running compiled code).
 #![no_std]
 #![no_main]
 
@@ -19,6 +19,7 @@ mod engine;
 mod entry;
 mod heap;
 mod mem;
+mod memories;
 mod platform;
 mod resume;
 mod single;

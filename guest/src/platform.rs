@@ -1,9 +1,9 @@
 //! What Wasmtime asks of a system: virtual memory, traps and a little thread-local storage.
 //!
 //! The symbols and their contracts are Wasmtime's "custom platform" (`vm/sys/custom/capi.rs`), in its
-//! order. Addresses are handed out once and never again, so a mapping that a page table still remembers
-//! after its end can be reached by nothing. Nothing here is ever executable: compiled code lies in the
-//! program slot, which the host maps.
+//! order. What Wasmtime maps by them it keeps: memories, which come and go, are those of [`crate::memories`].
+//! So addresses are handed out once and never again. Nothing here is ever executable: compiled code lies in
+//! the program slot, which the host maps.
 #![expect(unsafe_code, reason = "C symbols that Wasmtime links against")]
 // UNSAFETY: the symbols are found by name, and some take raw pointers.
 
@@ -12,8 +12,8 @@ use core::ops::Range;
 use abi::layout::{ExceptionRecord, LARGE_PAGE, MAP_AREA, PAGE};
 use abi::{Access, Errno};
 
-use crate::doorbell;
 use crate::heap::HEAPS;
+use crate::memories;
 use crate::single::Single;
 use crate::word;
 
@@ -38,6 +38,13 @@ type TrapHandler =
 static NEXT_MAPPING: Single<u64> = Single::new(MAPPINGS.start);
 static TRAP_HANDLER: Single<Option<TrapHandler>> = Single::new(None);
 static TLS: Single<[usize; 2]> = Single::new([0; 2]);
+
+/// Guest-virtual addresses that nobody has: `len` at least, from an aligned one on. `None` if there are not as many.
+pub(crate) fn addresses(len: u64) -> Option<u64> {
+    let mut next = NEXT_MAPPING.borrow()?;
+    let end = next.checked_add(len.checked_next_multiple_of(LARGE_PAGE)?)?;
+    (end <= MAPPINGS.end).then(|| core::mem::replace(&mut *next, end))
+}
 
 /// Lets Wasmtime take an exception. Returns if it is not a trap of wasm.
 pub(crate) fn trap(exception: &ExceptionRecord) {
@@ -73,7 +80,7 @@ fn map(gva: u64, size: usize, access: Access) -> i32 {
     if len == 0 {
         return 0;
     }
-    match doorbell::map(gva, len, access) {
+    match memories::map(gva, len, access) {
         Ok(()) => 0,
         Err(Errno::NoMemory) => ENOMEM,
         Err(_) => EINVAL,
@@ -83,13 +90,7 @@ fn map(gva: u64, size: usize, access: Access) -> i32 {
 // SAFETY: the name and signature are Wasmtime's.
 #[unsafe(no_mangle)]
 extern "C" fn wasmtime_mmap_new(size: usize, prot_flags: u32, ret: &mut *mut u8) -> i32 {
-    let (Some(mut next), Some(len)) =
-        (NEXT_MAPPING.borrow(), (size as u64).checked_next_multiple_of(LARGE_PAGE))
-    else {
-        return EINVAL;
-    };
-    let gva = *next;
-    let Some(end) = gva.checked_add(len).filter(|end| *end <= MAPPINGS.end) else {
+    let Some(gva) = addresses(size as u64) else {
         return ENOMEM;
     };
     let status = match access_of(prot_flags) {
@@ -98,7 +99,6 @@ extern "C" fn wasmtime_mmap_new(size: usize, prot_flags: u32, ret: &mut *mut u8)
         Err(status) => status,
     };
     if status == 0 {
-        *next = end;
         *ret = core::ptr::with_exposed_provenance_mut(word(gva));
     }
     status

@@ -43,10 +43,6 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// How long a guest has to see that its request has run out of time, before it is stopped.
 const STOP_GRACE: Duration = Duration::from_millis(200);
 
-/// Most instances that a micro-VM makes before it is reset. Each takes addresses that are never given out
-/// again (there are enough for some 28 000 memories of 4 GiB) and frames for their page tables.
-const INSTANCES_MAX: u32 = 1024;
-
 /// The micro-VMs of one task.
 #[derive(Clone, Debug)]
 pub(super) struct Pool(Arc<Shared>);
@@ -97,8 +93,8 @@ struct IdleWorker {
 enum Standing {
     /// A micro-VM in the state of its snapshot.
     Rewound(Rewound),
-    /// One in which the last call ended well, and how many instances it has made.
-    Kept(Idle, u32),
+    /// One in which the last call ended well.
+    Kept(Idle),
 }
 
 impl Pool {
@@ -317,13 +313,6 @@ impl Shared {
         incoming: Incoming,
         standing: Option<Standing>,
     ) -> Result<Option<Standing>, RunError> {
-        let instances = match &standing {
-            Some(Standing::Kept(_, instances)) if self.isolation == Isolation::Instance => {
-                instances + 1
-            }
-            Some(Standing::Kept(_, instances)) => *instances,
-            Some(Standing::Rewound(_)) | None => 1,
-        };
         let vm = self.vm(incoming, standing)?;
         let timer = self.request_timeout.map(|timeout| {
             let kick = vm.kick();
@@ -342,13 +331,13 @@ impl Shared {
         if let Some(message) = message(&self.workload, &exit) {
             tell(&message);
         }
-        self.stand(idle, &exit, instances)
+        self.stand(idle, &exit)
     }
 
     /// A micro-VM that has the request.
     fn vm(&self, incoming: Incoming, standing: Option<Standing>) -> Result<MicroVm, RunError> {
         let mut params = self.source.params();
-        if let Some(Standing::Kept(mut idle, _)) = standing {
+        if let Some(Standing::Kept(mut idle)) = standing {
             params.request = idle.host().admit(incoming)?;
             params.new_instance = self.isolation == Isolation::Instance;
             return Ok(idle.call(&params)?);
@@ -362,10 +351,10 @@ impl Shared {
     }
 
     /// Brings a micro-VM whose request has ended to where the next one may find it.
-    fn stand(&self, idle: Idle, exit: &Exit, instances: u32) -> Result<Option<Standing>, RunError> {
+    fn stand(&self, idle: Idle, exit: &Exit) -> Result<Option<Standing>, RunError> {
         let ended_well = *exit == Exit::Status(0);
-        if self.isolation != Isolation::Request && ended_well && instances < INSTANCES_MAX {
-            return Ok(Some(Standing::Kept(idle, instances)));
+        if self.isolation != Isolation::Request && ended_well {
+            return Ok(Some(Standing::Kept(idle)));
         }
         match idle.rewind() {
             Ok(rewound) => Ok(Some(Standing::Rewound(rewound))),
