@@ -7,11 +7,12 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
-use vmm::host::{Host, Stdio};
+use vmm::host::{Host, Stdio, Streams};
 use vmm::{
     BootParams, Config, Exit, Idle, Image, Made, MicroVm, Program, RunStats, Shell, Snapshot,
 };
@@ -175,15 +176,24 @@ fn succeeded(exit: &Exit) -> Result<()> {
     Ok(())
 }
 
-/// A host whose streams are `/dev/null`.
+/// A host whose streams are `/dev/null`, opened once.
 ///
 /// # Errors
 ///
 /// It cannot be opened.
 pub fn silent_host() -> Result<Host> {
+    static STREAMS: OnceLock<Streams> = OnceLock::new();
     let null = || -> Result<OwnedFd> {
         let file = File::options().read(true).write(true).open("/dev/null");
         Ok(file.context("open /dev/null")?.into())
     };
-    Ok(Host::new(Stdio { stdin: null()?, stdout: null()?, stderr: null()? })?)
+    let streams = match STREAMS.get() {
+        Some(streams) => streams,
+        None => {
+            let stdio = Stdio { stdin: null()?, stdout: null()?, stderr: null()? };
+            let streams = Streams::new(stdio)?;
+            STREAMS.get_or_init(|| streams)
+        }
+    };
+    Ok(Host::with_streams(streams)?)
 }

@@ -6,10 +6,10 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{Mode, OFlags};
-use vmm::host::{DirAccess, Host, Stdio};
+use vmm::host::{DirAccess, Host, Stdio, Streams};
 use vmm::{BootParams, Config, Exit, Image, MicroVm, Program, Rewound, Snapshot};
 
 use super::{Cached, RunError, Standby};
@@ -29,6 +29,8 @@ pub struct Source {
     snapshot: Option<Snapshot>,
     made: Option<Snapshot>,
     params: BootParams,
+    /// Those of this process, once a micro-VM was granted them.
+    streams: OnceLock<Streams>,
     dirs: Vec<Dir>,
     network: Option<Network>,
 }
@@ -81,7 +83,8 @@ impl Source {
         let snapshot = snapshot.filter(|snapshot| snapshot.fits(&config));
         let params = boot_params(workload);
         let network = workload.network.as_ref().map(Network::new);
-        Ok(Ok(Self { image, program, config, snapshot, made, params, dirs, network }))
+        let streams = OnceLock::new();
+        Ok(Ok(Self { image, program, config, snapshot, made, params, streams, dirs, network }))
     }
 
     /// The snapshot that was made, if none was given, or none that could be used.
@@ -107,7 +110,14 @@ impl Source {
     ///
     /// [`RunError::Host`]; there are no descriptors left.
     pub fn host(&self) -> Result<Host, RunError> {
-        let mut host = Host::new(Stdio::inherit()?)?;
+        let streams = match self.streams.get() {
+            Some(streams) => streams,
+            None => {
+                let streams = Streams::new(Stdio::inherit()?)?;
+                self.streams.get_or_init(|| streams)
+            }
+        };
+        let mut host = Host::with_streams(streams)?;
         for Dir { fd, preopen } in &self.dirs {
             let access = if preopen.read_only { DirAccess::ReadOnly } else { DirAccess::ReadWrite };
             let fd = fd.try_clone().map_err(|source| open_dir_failed(preopen, source))?;
