@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use integration::bench::{Goal, Report, Row, Samples};
-use integration::gate::{self, FLOORS, SLOWER};
+use integration::gate::{self, FLOORS, ISOLATION_MAX, SLOWER};
 
 /// Goals of phases, in instructions.
 const GOALS: [(&str, f64); 3] = [
@@ -30,6 +30,14 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
         }
         report.add(row);
     }
+    #[expect(clippy::cast_precision_loss, reason = "counts of instructions stay below 2^52")]
+    let [isolation, most] = [gate::isolation(&counts)?, ISOLATION_MAX].map(|count| count as f64);
+    let row = Row::new(
+        "isolation=request beyond isolation=none",
+        "instructions",
+        &Samples::new(vec![isolation])?,
+    );
+    report.add(row.goal(Goal::AtMost(most)));
     report.missing(
         "hyperlight-wasm beside it",
         "its package on PyPI carries a script engine's guest only, and a Python to drive it",

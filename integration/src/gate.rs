@@ -30,6 +30,13 @@ pub const FLOORS: [&str; 2] = ["KVM floor: create to first exit", "KVM floor: ex
 /// instructions: what shows in each run that the gate can fail.
 pub const SLOWER: &str = "KVM floor: exit round trip and 5 % more";
 
+/// A request of HTTP that is handled in the state of the snapshot, and one in the instance that has handled the
+/// one before: everything but the server.
+pub const REQUESTS: [&str; 2] = ["HTTP request, isolation=request", "HTTP request, isolation=none"];
+
+/// How many instructions more the first of [`REQUESTS`] may take than the second.
+pub const ISOLATION_MAX: u64 = 300_000;
+
 /// Instructions of a phase.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Count {
@@ -120,8 +127,8 @@ pub fn store(counts: &Counts) -> Result<()> {
 /// Something is not built, or fails there.
 pub fn count() -> Result<Counts> {
     let sources = workspace().join("integration/benches/programs");
-    let mut job =
-        Job::new("instructions /bin/hyperlight /guest /small.wasm /lines.wasm").counting();
+    let script = "instructions /bin/hyperlight /guest /small.wasm /lines.wasm /handler.wasm";
+    let mut job = Job::new(script).counting();
     job.program(&hyperlight()?, "/bin/hyperlight")?;
     job.program(&binaries().join("instructions"), "/bin/instructions")?;
     job.file(&subject::guest_image()?, "/guest")?;
@@ -129,8 +136,22 @@ pub fn count() -> Result<Counts> {
         let wasm = programs::assemble(&sources.join(name).with_extension("wat"))?;
         job.file(&wasm, &format!("/{name}.wasm"))?;
     }
+    job.file(&programs::handler("bare")?, "/handler.wasm")?;
     let told = job.run()?.success()?;
     serde_json::from_str(&told).with_context(|| format!("read {told:?}"))
+}
+
+/// Instructions that a reset for each request takes, beside the request.
+///
+/// # Errors
+///
+/// The requests were not counted.
+pub fn isolation(counts: &Counts) -> Result<u64> {
+    let [reset, kept] = REQUESTS.map(|phase| {
+        let count = counts.get(phase).with_context(|| format!("{phase} was not counted"));
+        count.map(|count| count.instructions)
+    });
+    Ok(reset?.saturating_sub(kept?))
 }
 
 /// Compares every phase that is stored or counted.

@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
+use vmm::host::http::Incoming;
 use vmm::host::{Host, Stdio, Streams};
 use vmm::{
-    BootParams, Config, Exit, Idle, Image, Made, MicroVm, Program, RunStats, Shell, Snapshot,
+    BootParams, Config, Exit, Idle, Image, Made, MicroVm, Program, Rewound, RunStats, Shell,
+    Snapshot,
 };
 
 use crate::{process, workspace};
@@ -152,6 +154,37 @@ impl Subject {
     /// The VMM fails, or the program does.
     pub fn reset(&self, idle: Idle, host: Host) -> Result<Idle> {
         run(idle.reset(&self.params, host)?)
+    }
+
+    /// A micro-VM in `shell` in the state of `snapshot`.
+    ///
+    /// # Errors
+    ///
+    /// The VMM fails.
+    pub fn rewound(&self, shell: Shell, snapshot: &Snapshot) -> Result<Rewound> {
+        Ok(Rewound::new(shell, &self.image, &self.program, snapshot, &self.config)?)
+    }
+
+    /// Has a micro-VM in the state of its snapshot handle a request, as `isolation=request` does.
+    ///
+    /// # Errors
+    ///
+    /// The VMM fails, or the program does.
+    pub fn handle(&self, rewound: Rewound, incoming: Incoming) -> Result<Idle> {
+        let (mut host, mut params) = (silent_host()?, self.params.clone());
+        params.request = host.admit(incoming)?;
+        run(rewound.start(&params, host)?)
+    }
+
+    /// Has the instance handle a request that has handled others, as `isolation=none` does.
+    ///
+    /// # Errors
+    ///
+    /// The VMM fails, or the program does.
+    pub fn handle_another(&self, mut idle: Idle, incoming: Incoming) -> Result<Idle> {
+        let mut params = self.params.clone();
+        params.request = idle.host().admit(incoming)?;
+        run(idle.call(&params)?)
     }
 
     /// Calls the program once more where it has ended, with what it was told before.

@@ -2,7 +2,7 @@
 //!
 //! `UPDATE_GATE=1` stores the counts instead (`make gate-update`).
 
-use integration::gate::{self, FLOORS, SLOWER, UPDATE, Verdict};
+use integration::gate::{self, FLOORS, ISOLATION_MAX, SLOWER, UPDATE, Verdict};
 use integration::say;
 
 #[test]
@@ -21,6 +21,10 @@ fn no_phase_takes_more_instructions_than_the_stored_count() {
     println!("{:46} {:>12} {:>12} {:>10}\n{table}", "instructions", "stored", "counted", "change");
     let failed = compared.iter().any(|it| matches!(it.verdict, Verdict::Worse | Verdict::Unknown));
     assert!(!failed, "see the table; `{UPDATE}` stores the counts of this tree:\n{table}");
+
+    let isolation = gate::isolation(&counted).unwrap();
+    println!("isolation=request takes {isolation} instructions more than isolation=none");
+    assert!(isolation < ISOLATION_MAX, "{isolation} of at most {ISOLATION_MAX}:\n{table}");
 
     // The same comparison has to notice 5 % more.
     let mut with_more = stored.clone();

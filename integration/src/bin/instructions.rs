@@ -1,5 +1,5 @@
 //! Counts the instructions of each phase of a micro-VM's life: `instructions HYPERLIGHT GUEST-IMAGE SMALL.wasm
-//! LINES.wasm` prints them as JSON.
+//! LINES.wasm HANDLER.wasm` prints them as JSON.
 //!
 //! It is meant for the emulated CPU of `integration::svm` that counts: there a nanosecond of the monotonic
 //! clock is one instruction. Anywhere else it prints times.
@@ -7,15 +7,18 @@
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use integration::bench::Samples;
 use integration::floor::{Floor, Machine};
-use integration::gate::{Count, Counts, FLOORS, SLOWER};
+use integration::gate::{Count, Counts, FLOORS, REQUESTS, SLOWER};
 use integration::subject::{self, Subject, silent_host};
 use rustix::time::{ClockId, clock_gettime};
 use vmm::host::Host;
+use vmm::host::http::{Incoming, ResponseReader};
 use vmm::{Idle, Shell};
 
 /// Runs of a phase that makes a virtual machine.
@@ -32,12 +35,10 @@ const CALLS: usize = 201;
 const LINES: [u32; 2] = [20, 2020];
 
 fn main() -> Result<()> {
-    let [_, hyperlight, image, small, lines] = std::env::args_os()
-        .map(PathBuf::from)
-        .collect::<Vec<_>>()
-        .try_into()
-        .ok()
-        .context("usage: instructions HYPERLIGHT GUEST-IMAGE SMALL.wasm LINES.wasm")?;
+    let [_, hyperlight, image, small, lines, handler] =
+        std::env::args_os().map(PathBuf::from).collect::<Vec<_>>().try_into().ok().context(
+            "usage: instructions HYPERLIGHT GUEST-IMAGE SMALL.wasm LINES.wasm HANDLER.wasm",
+        )?;
     let cache = std::env::temp_dir().join("instructions");
     std::fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
     let subject = |wasm: &Path| -> Result<Subject> {
@@ -98,6 +99,19 @@ fn main() -> Result<()> {
     let difference = Samples::new(vec![many_ran.median() - few_ran.median()])?;
     put("host call", Some(1), &difference, f64::from(LINES[1] - LINES[0]));
 
+    let handler = subject(&handler)?;
+    let snapshot = handler.snapshot(&cache)?;
+    let rewound = handler.rewound(Shell::new()?, &snapshot)?;
+    let reset =
+        in_turn(rewound, |rewound, incoming| Ok(handler.handle(rewound, incoming)?.rewind()?))?;
+    put(REQUESTS[0], Some(1), &reset, 1.0);
+    let first = handler.rewound(Shell::new()?, &snapshot)?;
+    let (incoming, response) = request()?;
+    let idle = handler.handle(first, incoming)?;
+    answered(response)?;
+    let kept = in_turn(idle, |idle, incoming| handler.handle_another(idle, incoming))?;
+    put(REQUESTS[1], Some(1), &kept, 1.0);
+
     println!("{}", serde_json::to_string(&counts).context("write the counts as JSON")?);
     Ok(())
 }
@@ -124,6 +138,40 @@ fn again(
         idle = Some(after);
         Ok(took)
     })
+}
+
+/// Requests that one micro-VM handles, one after the other. What it is between them goes from one to the next.
+fn in_turn<T>(first: T, mut handle: impl FnMut(T, Incoming) -> Result<T>) -> Result<Samples> {
+    let mut standing = Some(first);
+    Samples::take(CALLS, || {
+        let (incoming, response) = request()?;
+        let before = standing.take().context("the request before failed")?;
+        let start = Instant::now();
+        let after = handle(before, incoming)?;
+        let took = ns(start);
+        answered(response)?;
+        standing = Some(after);
+        Ok(took)
+    })
+}
+
+/// A request without a body, and who waits for its response.
+fn request() -> Result<(Incoming, ResponseReader)> {
+    let head = http::Request::get("http://here/").header("host", "here");
+    let head = head.header("accept", "*/*").header("user-agent", "instructions").body(())?;
+    let (incoming, body, response) = Incoming::new(head);
+    body.finish(http::HeaderMap::new());
+    Ok((incoming, response))
+}
+
+/// Takes the response, which is there.
+fn answered(response: ResponseReader) -> Result<()> {
+    let context = &mut TaskContext::from_waker(Waker::noop());
+    match pin!(response.response()).as_mut().poll(context) {
+        Poll::Ready(Ok((head, _))) if head.status() == 200 => Ok(()),
+        Poll::Ready(other) => bail!("the request was answered by {other:?}"),
+        Poll::Pending => bail!("the request was not answered"),
+    }
 }
 
 /// What `work` makes this process execute, in whichever thread, without what it waits for: KVM may wait for
