@@ -6,6 +6,8 @@ mod pool;
 pub mod server;
 mod service;
 mod serving;
+#[cfg(test)]
+mod tests;
 
 pub use costs::Costs;
 pub use service::{Port, Service, ServiceError};

@@ -87,6 +87,24 @@ impl Source {
         Ok(Ok(Self { image, program, config, snapshot, made, params, streams, dirs, network }))
     }
 
+    /// What micro-VMs of another guest image than ours are started from.
+    #[cfg(test)]
+    pub(crate) fn of_guest(elf: &[u8], workload: &Workload) -> Self {
+        let (image, program) =
+            (Image::parse(elf).unwrap(), Program::from_bytes(b"program").unwrap());
+        Self {
+            snapshot: Some(snapshots::make(&image, &program).unwrap().unwrap()),
+            config: Config::new(workload.memory.get()).unwrap(),
+            image,
+            program,
+            made: None,
+            params: boot_params(workload),
+            streams: OnceLock::new(),
+            dirs: Vec::new(),
+            network: None,
+        }
+    }
+
     /// The snapshot that was made, if none was given, or none that could be used.
     #[must_use]
     pub fn made(&self) -> Option<&Snapshot> {

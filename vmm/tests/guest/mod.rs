@@ -1,5 +1,5 @@
 //! Guests of a few dozen bytes: a builder for their machine code and ELF file, and a way to run them.
-#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic; the lint knows that in a library")]
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::fs::File;
@@ -89,7 +89,12 @@ impl Guest {
     }
 
     /// Rings with this frame; data come from the read-only data.
-    pub(crate) fn ring(mut self, frame: Frame, data: &[u8]) -> Self {
+    pub(crate) fn ring(self, frame: Frame, data: &[u8]) -> Self {
+        self.data(data).frame(frame).doorbell()
+    }
+
+    /// Copies data from the read-only data into the data area.
+    pub(crate) fn data(mut self, data: &[u8]) -> Self {
         if !data.is_empty() {
             let source = u32::try_from(RODATA).unwrap() + u32::try_from(self.rodata.len()).unwrap();
             self.rodata.extend(data);
@@ -100,12 +105,17 @@ impl Guest {
             self = self.code(&[0xbf]).code(&target.to_le_bytes());
             self = self.code(&[0xb9]).code(&len.to_le_bytes()).code(&[0xf3, 0xa4]);
         }
+        self
+    }
+
+    /// Writes the frame.
+    pub(crate) fn frame(mut self, frame: Frame) -> Self {
         let first = u64::from(frame.nr) | u64::from(frame.data_len) << 32;
         self = self.store(layout::CALL_FRAME, first);
         for (index, arg) in (0..).zip(frame.args) {
             self = self.store(layout::CALL_FRAME + 8 + index * 8, arg);
         }
-        self.doorbell()
+        self
     }
 
     /// `out DOORBELL_PORT, al`
