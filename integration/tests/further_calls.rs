@@ -1,5 +1,7 @@
 //! Further calls in the instance that an earlier one left, in a micro-VM with the guest image that nodes run.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};

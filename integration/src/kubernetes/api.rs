@@ -128,7 +128,7 @@ impl Drop for Api {
     }
 }
 
-fn read(method: &str, path: &str, mut answer: ureq::http::Response<ureq::Body>) -> Result<Value> {
+fn read(method: &str, path: &str, mut answer: http::Response<ureq::Body>) -> Result<Value> {
     let status = answer.status();
     let text = answer.body_mut().read_to_string().context("read an answer")?;
     ensure!(status.is_success(), "{method} {path}: {status}: {text}");
