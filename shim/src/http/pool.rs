@@ -353,7 +353,13 @@ impl Shared {
     /// Brings a micro-VM whose request has ended to where the next one may find it.
     fn stand(&self, idle: Idle, exit: &Exit) -> Result<Option<Standing>, RunError> {
         let ended_well = *exit == Exit::Status(0);
-        if self.isolation != Isolation::Request && ended_well {
+        let is_kept = match self.isolation {
+            Isolation::Request => false,
+            // Where the snapshot has an instance, going back to it is less work than making one.
+            Isolation::Instance => !self.source.is_instantiated(),
+            Isolation::None => true,
+        };
+        if is_kept && ended_well {
             return Ok(Some(Standing::Kept(idle)));
         }
         match idle.rewind() {

@@ -23,7 +23,7 @@ pub enum Isolation {
     /// Nothing: the micro-VM is reset to its snapshot, all of its memory
     #[default]
     Request,
-    /// Nothing of the component: each request has a new instance in a micro-VM that is kept
+    /// Nothing of the component: each request has a new instance, in a micro-VM that may be kept
     Instance,
     /// Whatever the component keeps: the instance stays
     None,

@@ -116,6 +116,12 @@ impl Source {
         self.made
     }
 
+    /// Whether micro-VMs start with an instance that was made ahead.
+    #[must_use]
+    pub fn is_instantiated(&self) -> bool {
+        self.snapshot.as_ref().is_some_and(Snapshot::is_instantiated)
+    }
+
     /// What the program is told, but for a request.
     #[must_use]
     pub fn params(&self) -> BootParams {
