@@ -45,6 +45,7 @@ use self::store::About;
 pub(crate) use self::wasm::sha256_hex;
 pub use self::wasm::{Wasm, WasmError};
 use crate::compile::{CompileCost, CompileError, CompiledFile, Compiler, Entry, EntryPoints};
+use crate::settings::Settings;
 
 /// Where the cache of a node is.
 pub const CACHE_DIR: &str = "/var/cache/hyperlight";
@@ -115,7 +116,11 @@ impl AotCache {
     /// [`CACHE_SIZE_VARIABLE`], else by 4 GiB or a tenth of its file system, whichever is less.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, compiler: Compiler) -> Self {
-        Self { path: path.into(), compiler, size: space::size_from_environment() }
+        Self {
+            path: path.into(),
+            compiler,
+            size: space::size_from_environment().or(Settings::of_node().cache_bytes),
+        }
     }
 
     /// The same, bounded to `bytes` on the disk. What is in use, and what was stored last, is kept even

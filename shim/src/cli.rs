@@ -10,6 +10,7 @@ mod granted;
 mod image;
 mod inspect;
 mod network;
+mod node;
 mod parse;
 mod run;
 mod serve;
@@ -26,6 +27,7 @@ use crate::compile::{CompileError, Entry};
 use crate::error::line;
 use crate::image::ImageError;
 use crate::microvm::{RunError, STATUS_CANNOT_RUN, STATUS_ERROR, STATUS_NOT_FOUND, tell};
+use crate::node::NodeError;
 use crate::workload::{Text, WorkloadError, size};
 
 const EXAMPLES: &str = "\
@@ -65,6 +67,8 @@ enum Command {
     Cache(cache::Cache),
     /// Work with images in containerd's store
     Image(image::Image),
+    /// Install the shim on a node with containerd, remove it, or tell whether it works
+    Node(Box<node::Node>),
     /// Print the version
     Version,
 }
@@ -82,6 +86,8 @@ enum CliError {
     Workload(#[from] WorkloadError),
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
     #[error(transparent)]
     Cache(#[from] CacheError),
     #[error("{what} {value:?} is not UTF-8, which WASI needs")]
@@ -115,6 +121,7 @@ impl CliError {
             | Self::Run(_)
             | Self::Workload(_)
             | Self::Image(_)
+            | Self::Node(_)
             | Self::Cache(_)
             | Self::NotUtf8 { .. }
             | Self::NotSet { .. }
@@ -147,6 +154,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Inspect(inspect) => inspect.execute().map(|()| 0),
         Command::Cache(cache) => cache.execute().map(|()| 0),
         Command::Image(image) => image.execute().map(|()| 0),
+        Command::Node(node) => node.execute().map(|()| 0),
         Command::Version => print_version().map(|()| 0),
     };
     ExitCode::from(status.unwrap_or_else(|error| {

@@ -347,7 +347,13 @@ impl Containerd {
         api::leases_client::LeasesClient::new(self.channel.clone())
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    /// The connection, for calls that only one module makes.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// A message with the namespace, the lease and the time limit of each call.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(CALL_LIMIT);
         let metadata = request.metadata_mut();

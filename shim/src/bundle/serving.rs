@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::BundleError;
 use crate::http::{Isolation, Serving};
+use crate::settings::Settings;
 use crate::workload::EnvEntry;
 
 /// Where connections are taken: `:PORT`, `ADDRESS:PORT`, or `[ADDRESS]:PORT`.
@@ -29,7 +30,8 @@ pub(super) fn serving<'a>(
     annotation: impl Fn(&'static str) -> Option<&'a String>,
     env: &[EnvEntry],
 ) -> Result<Serving, BundleError> {
-    let mut serving = Serving::default();
+    let isolation_of_node = Settings::of_node().http_isolation.unwrap_or_default();
+    let mut serving = Serving { isolation: isolation_of_node, ..Serving::default() };
     let port = env.iter().rev().find_map(|entry| entry.as_str().strip_prefix("PORT="));
     if let Some(port) = port {
         serving.addr.set_port(port.parse().map_err(|_| BundleError::Port(port.to_owned()))?);

@@ -1,0 +1,609 @@
+//! `hyperlight node`: what makes a node of a cluster, or any machine with containerd, one that runs this shim.
+//!
+//! Installing places the two programs, runs a micro-VM on trial with them, adds the runtime to containerd's
+//! configuration, and restarts containerd if it has to. Rules: nothing is changed on a node that could not run a
+//! micro-VM, or whose containerd could not; what is changed is noted first, and put back where containerd
+//! rejects it; what is as it should be is left alone, so a second run changes nothing; and uninstalling leaves
+//! the node as it was found.
+//!
+//! In a pod the node's root file system is a mounted directory. [`Node::enter`] makes it the root of this process
+//! (chroot(2)): paths and symbolic links mean what they mean to the node, and its own programs run there.
+
+mod cluster;
+mod config;
+mod cri;
+mod distribution;
+mod files;
+mod restart;
+mod running;
+mod stay;
+mod trial;
+
+use std::fs::File;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use self::distribution::Imports;
+use self::files::{Record, make_directories, place, put_back, read, remove, resolved};
+use crate::aot::CACHE_DIR;
+use crate::settings::{self, Settings};
+
+pub use cluster::{CONDITION, Cluster, ClusterError, READY_LABEL};
+pub use config::{ConfigError, HANDLER};
+pub use cri::CriError;
+pub use distribution::Distribution;
+pub use files::FileError;
+pub use restart::{Restart, RestartError};
+pub use stay::{Duty, Stay, stay, uninstall_everywhere};
+pub use trial::TrialError;
+
+/// The shim's file name, by which containerd knows it.
+const SHIM: &str = "containerd-shim-hyperlight-v1";
+/// The programs of a node.
+const PROGRAMS: [&str; 2] = [SHIM, "hyperlight"];
+/// The record's file name, beside the programs' directory.
+const RECORD: &str = "node.json";
+/// How often it is asked meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Why a node is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The node's root could not be entered.
+    #[error("make {} the root directory: run this as root, with CAP_SYS_CHROOT", path.display())]
+    Enter {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no KVM.
+    #[error(
+        "the node has no /dev/kvm: switch virtualization on in its firmware or, if it is a virtual machine, nested \
+         virtualization in its host, and load kvm_intel or kvm_amd"
+    )]
+    NoKvm,
+    /// containerd could not be run.
+    #[error("run {}: name containerd's program with --containerd", program.display())]
+    NoContainerd {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// containerd is older than the shim's protocol.
+    #[error("containerd {version} is too old: this runtime needs 2.0 or newer")]
+    TooOld {
+        /// Its version.
+        version: String,
+    },
+    /// containerd does not say what it is.
+    #[error("`containerd --version` says {0:?}, in which there is no version")]
+    NoVersion(String),
+    /// containerd rejects its configuration as it was found.
+    #[error("containerd rejects its configuration as it is, nothing was changed: {said}")]
+    Broken {
+        /// What it says.
+        said: String,
+    },
+    /// containerd rejects what was added.
+    #[error(
+        "containerd rejects its configuration with this runtime added, it was put back: {said}"
+    )]
+    Rejected {
+        /// What it says.
+        said: String,
+    },
+    /// containerd does not come up with what was added.
+    #[error(
+        "containerd does not serve with this runtime added, its configuration was put back: {said}"
+    )]
+    DoesNotServe {
+        /// What it says.
+        said: String,
+    },
+    /// The distribution does not read drop-ins.
+    #[error(
+        "{} imports no file from {}: this {distribution} is too old for drop-ins; upgrade it",
+        config.display(), drop_in.display()
+    )]
+    NotImported {
+        /// The distribution.
+        distribution: &'static str,
+        /// Its configuration.
+        config: PathBuf,
+        /// The drop-in.
+        drop_in: PathBuf,
+    },
+    /// The configuration cannot be edited.
+    #[error("{}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ConfigError,
+    },
+    /// A path cannot be written into the configuration.
+    #[error(
+        "{0:?} cannot be written into containerd's configuration: take a path of plain letters"
+    )]
+    Prefix(PathBuf),
+    /// Others restart containerd, and have not yet.
+    #[error("containerd's configuration has this runtime: restart containerd")]
+    AwaitsRestart,
+    /// containerd could not be restarted.
+    #[error(transparent)]
+    Restart(#[from] RestartError),
+    /// No micro-VM ran.
+    #[error("run a micro-VM on trial")]
+    Trial(#[from] TrialError),
+    /// A file could not be handled.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// containerd could not be asked.
+    #[error(transparent)]
+    Containerd(#[from] crate::containerd::ContainerdError),
+    /// The CRI could not be asked.
+    #[error(transparent)]
+    Cri(#[from] CriError),
+    /// The runtime is in use.
+    #[error("these still run with this runtime, delete them first: {}", .0.join(", "))]
+    InUse(Vec<String>),
+    /// Nothing is installed.
+    #[error("it is not installed: run `hyperlight node install`")]
+    NotInstalled,
+    /// What is installed was changed.
+    #[error("{what} is not as it was installed: run `hyperlight node install` again")]
+    Changed {
+        /// What.
+        what: &'static str,
+    },
+    /// No runtime for the calls.
+    #[error("start the tokio runtime")]
+    Runtime(#[source] std::io::Error),
+    /// What a pod on duty needs from the system.
+    #[error("{action}")]
+    Duty {
+        /// What.
+        action: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The cluster's API could not be asked.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// Other nodes have not come to an end.
+    #[error("{done} of {nodes} nodes are uninstalled: see the condition {CONDITION} of the others")]
+    Others {
+        /// How many have.
+        done: u64,
+        /// Of how many.
+        nodes: u64,
+    },
+}
+
+impl NodeError {
+    /// The reason of the node's condition: one word of the API (CamelCase).
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoKvm => "NoKvm",
+            Self::NoContainerd { .. } | Self::NoVersion(_) => "NoContainerd",
+            Self::TooOld { .. } => "ContainerdTooOld",
+            Self::Broken { .. } | Self::Config { .. } => "ContainerdConfigBroken",
+            Self::Rejected { .. } | Self::DoesNotServe { .. } => "ContainerdConfigRejected",
+            Self::NotImported { .. } => "DistributionTooOld",
+            Self::AwaitsRestart => "AwaitsRestart",
+            Self::Restart(_) => "RestartFailed",
+            Self::Trial(_) => "TrialFailed",
+            Self::InUse(_) => "InUse",
+            Self::NotInstalled | Self::Changed { .. } => "NotInstalled",
+            Self::Enter { .. }
+            | Self::Prefix(_)
+            | Self::File(_)
+            | Self::Containerd(_)
+            | Self::Cri(_)
+            | Self::Runtime(_)
+            | Self::Duty { .. }
+            | Self::Cluster(_)
+            | Self::Others { .. } => "InstallFailed",
+        }
+    }
+
+    /// Whether another attempt would restart containerd in vain.
+    const fn is_final(&self) -> bool {
+        matches!(self, Self::DoesNotServe { .. })
+    }
+}
+
+/// Where things are, beyond what the distribution says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The node's root directory, as this process sees it.
+    pub host_root: PathBuf,
+    /// Where the programs come from, as this process sees it.
+    pub from: PathBuf,
+    /// Where they go.
+    pub prefix: PathBuf,
+    /// The distribution; `None` is the one that is found.
+    pub distribution: Option<Distribution>,
+    /// Its configuration, if elsewhere.
+    pub config: Option<PathBuf>,
+    /// The drop-in, if elsewhere.
+    pub drop_in: Option<PathBuf>,
+    /// containerd's program, if elsewhere.
+    pub containerd: Option<PathBuf>,
+    /// containerd's socket, if elsewhere.
+    pub socket: Option<PathBuf>,
+    /// What is chosen for all containers of the node.
+    pub settings: Settings,
+    /// How containerd is restarted.
+    pub restart: Restart,
+    /// How long it may take to serve again.
+    pub serves_within: Duration,
+}
+
+/// The node that this process has entered.
+#[derive(Debug)]
+pub struct Node {
+    programs: Vec<(&'static str, File)>,
+    prefix: PathBuf,
+    distribution: Distribution,
+    settings: Settings,
+    restart: Restart,
+    serves_within: Duration,
+}
+
+/// What installing has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Installed {
+    /// Whether a program was placed.
+    pub programs: bool,
+    /// Whether the settings were changed.
+    pub settings: bool,
+    /// Whether containerd's configuration was changed.
+    pub config: bool,
+    /// Whether containerd was restarted.
+    pub restarted: bool,
+}
+
+impl Node {
+    /// Enters the node: from then on its root directory is this process'.
+    ///
+    /// # Errors
+    ///
+    /// A program is not there, or the root cannot be entered.
+    pub fn enter(options: Options) -> Result<Self, NodeError> {
+        let open = |name| {
+            let path = options.from.join(name);
+            Ok((name, File::open(&path).map_err(FileError::of("open", &path))?))
+        };
+        let programs = PROGRAMS.into_iter().map(open).collect::<Result<_, FileError>>()?;
+        let plain = |path: &Path| {
+            let text = path.to_str().unwrap_or_default();
+            path.is_absolute() && !text.contains(|it: char| it == '\'' || it.is_control())
+        };
+        if !plain(&options.prefix) {
+            return Err(NodeError::Prefix(options.prefix));
+        }
+        if options.host_root != Path::new("/") {
+            let entered = rustix::process::chroot(&options.host_root);
+            entered.and_then(|()| rustix::process::chdir("/")).map_err(|errno| {
+                NodeError::Enter { path: options.host_root, source: errno.into() }
+            })?;
+        }
+        let mut distribution = options.distribution.unwrap_or_else(Distribution::of_this_node);
+        distribution.config = options.config.unwrap_or(distribution.config);
+        distribution.drop_in = options.drop_in.unwrap_or(distribution.drop_in);
+        distribution.containerd = options.containerd.unwrap_or(distribution.containerd);
+        distribution.socket = options.socket.unwrap_or(distribution.socket);
+        let Options { prefix, settings, restart, serves_within, .. } = options;
+        Ok(Self { programs, prefix, distribution, settings, restart, serves_within })
+    }
+
+    /// The distribution that was found or named.
+    #[must_use]
+    pub const fn distribution(&self) -> &Distribution {
+        &self.distribution
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.prefix.join("bin").join(name)
+    }
+
+    fn shim(&self) -> PathBuf {
+        self.program(SHIM)
+    }
+
+    fn record(&self) -> PathBuf {
+        self.prefix.join(RECORD)
+    }
+
+    /// Installs what is not installed yet.
+    ///
+    /// # Errors
+    ///
+    /// The node is not ready, and why: see [`NodeError`].
+    pub async fn install(&self) -> Result<Installed, NodeError> {
+        is_kvm_there()?;
+        self.is_containerd_new_enough()?;
+        let mut record = self.begin()?;
+        let mut done = Installed::default();
+        for (name, from) in &self.programs {
+            done.programs |= place(from, &self.program(name))?;
+        }
+        done.settings = self.set(&mut record)?;
+        trial::run(&self.distribution.socket, &self.shim()).await?;
+        done.config = self.configure(&mut record)?;
+        if done.config || record.restart_due || !self.is_served().await? {
+            done.restarted = self.serve(&mut record).await?;
+        }
+        Ok(done)
+    }
+
+    /// Makes the directories of the programs, and the record with them.
+    fn begin(&self) -> Result<Record, NodeError> {
+        let path = self.record();
+        let mut record = match Record::read(&path)? {
+            Some(record) => record,
+            None => Record { had_cache: Path::new(CACHE_DIR).exists(), ..Record::default() },
+        };
+        record.directories.extend(make_directories(self.shim().parent())?);
+        record.write(&path)?;
+        Ok(record)
+    }
+
+    /// Writes the settings, which shims read when they start; returns whether they were changed.
+    fn set(&self, record: &mut Record) -> Result<bool, NodeError> {
+        let path = self.prefix.join(settings::FILE);
+        let text = serde_json::to_string_pretty(&self.settings).map_err(std::io::Error::from);
+        let text = text.map_err(FileError::of("write", &path))? + "\n";
+        if record.wrote(&path, &text) && read(&path)?.as_ref() == Some(&text) {
+            return Ok(false);
+        }
+        record.change(&path, &text)?;
+        record.write(&self.record())?;
+        Ok(true)
+    }
+
+    /// Adds the runtime to containerd's configuration; returns whether something was changed.
+    fn configure(&self, record: &mut Record) -> Result<bool, NodeError> {
+        let Distribution { config, drop_in, imports, name, .. } = &self.distribution;
+        let broken = |said| NodeError::Broken { said };
+        let found = self.dump(config)?.map_err(broken)?;
+        let failed = |source| NodeError::Config { path: config.clone(), source };
+        let text = read(config)?;
+        let version = config::version(text.as_deref()).map_err(failed)?;
+        let wanted = config::drop_in(version, &self.shim());
+        let is_there = read(drop_in)?.as_ref() == Some(&wanted) && record.wrote(drop_in, &wanted);
+        let is_read = |dump: &str| config::has_runtime(dump, &self.shim()).map_err(failed);
+        if is_there && (*imports == Imports::Merged || is_read(&found)?) {
+            return Ok(false);
+        }
+        let before = record.clone();
+        let undo = [(drop_in, read(drop_in)?), (config, text.clone())];
+        let mut changed = || {
+            // Noted before it is done: a run that is killed in between is continued by the next.
+            record.restart_due = true;
+            record.change(drop_in, &wanted)?;
+            record.write(&self.record())?;
+            let rejected = |said| NodeError::Rejected { said };
+            if *imports == Imports::Merged {
+                return self.dump(drop_in)?.map(drop).map_err(rejected);
+            }
+            let mut dump = self.dump(config)?.map_err(rejected)?;
+            if !is_read(&dump)? && *imports == Imports::Edited {
+                let edited = config::with_import(text.as_deref(), drop_in).map_err(failed)?;
+                record.change(config, &edited)?;
+                record.write(&self.record())?;
+                dump = self.dump(config)?.map_err(rejected)?;
+            }
+            match (is_read(&dump)?, imports) {
+                (true, _) => Ok(()),
+                (false, Imports::Generated) => Err(NodeError::NotImported {
+                    distribution: name,
+                    config: config.clone(),
+                    drop_in: drop_in.clone(),
+                }),
+                (false, _) => Err(rejected(
+                    "what it dumps does not have the runtime, though it is imported".to_owned(),
+                )),
+            }
+        };
+        let outcome = changed();
+        if outcome.is_err() {
+            // Directories that were made stay, to be removed with the others.
+            let directories = record.directories.clone();
+            self.undo(&undo, Record { directories, ..before });
+        }
+        outcome.map(|()| true)
+    }
+
+    /// Puts files back as they were before this run, as far as that is possible.
+    fn undo(&self, files: &[(&PathBuf, Option<String>)], before: Record) {
+        for (path, text) in files {
+            if let Err(error) = put_back(&resolved(path), text.as_deref()) {
+                log::error!("{}", crate::error::line(&error));
+            }
+        }
+        if let Err(error) = before.write(&self.record()) {
+            log::error!("{}", crate::error::line(&error));
+        }
+    }
+
+    /// Restarts containerd and waits until it serves the runtime; returns whether it was restarted.
+    async fn serve(&self, record: &mut Record) -> Result<bool, NodeError> {
+        let served = match self.restart.run(&self.distribution) {
+            Ok(true) => self.wait_until_served(true).await,
+            // The handler tells that containerd was restarted, the only thing that does.
+            Ok(false) if self.is_served().await? => Ok(()),
+            Ok(false) => return Err(NodeError::AwaitsRestart),
+            Err(error @ RestartError::Failed { .. }) => Err(crate::error::line(&error)),
+            Err(error) => return Err(error.into()),
+        };
+        let Err(said) = served else {
+            record.restart_due = false;
+            record.write(&self.record())?;
+            return Ok(self.restart != Restart::ByOthers);
+        };
+        let settings = resolved(&self.prefix.join(settings::FILE));
+        let (kept, changed): (Vec<_>, Vec<_>) =
+            record.files.clone().into_iter().partition(|it| it.path == settings);
+        let files: Vec<_> = changed.iter().map(|it| (&it.path, it.original.clone())).collect();
+        self.undo(&files, Record { files: kept, restart_due: false, ..record.clone() });
+        self.restart.run(&self.distribution)?;
+        Err(NodeError::DoesNotServe { said })
+    }
+
+    /// Waits until containerd's CRI answers and has the handler, or has it no more.
+    async fn wait_until_served(&self, wanted: bool) -> Result<(), String> {
+        let since = std::time::Instant::now();
+        loop {
+            let said = match self.is_served().await {
+                Ok(is_served) if is_served == wanted => return Ok(()),
+                Ok(_) => {
+                    format!("its CRI {} the handler", if wanted { "lacks" } else { "still has" })
+                }
+                Err(error) => crate::error::line(&error),
+            };
+            if since.elapsed() > self.serves_within {
+                return Err(format!("{said}, {} s after its restart", since.elapsed().as_secs()));
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    async fn is_served(&self) -> Result<bool, CriError> {
+        let handlers = cri::handlers(&self.distribution.socket).await?;
+        Ok(handlers.iter().any(|handler| handler == HANDLER))
+    }
+
+    /// Puts the node back as it was found; returns whether anything was there to be removed. With `force` also
+    /// while tasks run.
+    ///
+    /// # Errors
+    ///
+    /// Tasks of the runtime run, a file cannot be put back, or containerd does not come up.
+    pub async fn uninstall(&self, force: bool) -> Result<bool, NodeError> {
+        let Some(record) = Record::read(&self.record())? else { return Ok(false) };
+        if !force {
+            let running = running::tasks(&self.distribution.socket).await?;
+            if !running.is_empty() {
+                return Err(NodeError::InUse(running));
+            }
+        }
+        let drop_in = resolved(&self.distribution.drop_in);
+        let is_configured = record.files.iter().any(|it| it.path == drop_in);
+        for changed in record.files.iter().rev() {
+            self.restore(changed)?;
+        }
+        if is_configured && self.restart.run(&self.distribution)? {
+            let said = self.wait_until_served(false).await;
+            said.map_err(|said| NodeError::DoesNotServe { said })?;
+        }
+        for name in PROGRAMS {
+            remove(&self.program(name))?;
+        }
+        if !record.had_cache
+            && let Err(error) = std::fs::remove_dir_all(CACHE_DIR)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(FileError::of("remove", CACHE_DIR.as_ref())(error).into());
+        }
+        remove(&self.record())?;
+        for directory in record.directories.iter().rev() {
+            // What others have put there stays, and its directory.
+            let _ = std::fs::remove_dir(directory);
+        }
+        Ok(true)
+    }
+
+    /// Puts a file back; from one that others have changed since, only our import is taken.
+    fn restore(&self, changed: &files::Changed) -> Result<(), NodeError> {
+        let Some(current) = read(&changed.path)? else { return Ok(()) };
+        let is_ours = crate::aot::sha256_hex(current.as_bytes()) == changed.written;
+        if is_ours || changed.path != resolved(&self.distribution.config) {
+            return Ok(put_back(&changed.path, changed.original.as_deref())?);
+        }
+        let failed = |source| NodeError::Config { path: changed.path.clone(), source };
+        let text = config::without_import(&current, &self.distribution.drop_in).map_err(failed)?;
+        Ok(put_back(&changed.path, Some(&text))?)
+    }
+
+    /// Looks at the node without changing it, but for a micro-VM on trial. Tells each thing that is as
+    /// it should be by `tell`.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is not.
+    pub async fn check(&self, tell: &mut dyn FnMut(&str)) -> Result<(), NodeError> {
+        is_kvm_there()?;
+        tell("/dev/kvm is there");
+        let version = self.is_containerd_new_enough()?;
+        tell(&format!("containerd {version} is new enough ({})", self.distribution.name));
+        let record = Record::read(&self.record())?.ok_or(NodeError::NotInstalled)?;
+        for name in PROGRAMS {
+            if !self.program(name).is_file() {
+                return Err(NodeError::Changed { what: "a program" });
+            }
+        }
+        tell(&format!("the programs are in {}", self.prefix.join("bin").display()));
+        let drop_in = &self.distribution.drop_in;
+        let text = read(drop_in)?.ok_or(NodeError::Changed { what: "the drop-in" })?;
+        if !record.wrote(drop_in, &text) {
+            return Err(NodeError::Changed { what: "the drop-in" });
+        }
+        if record.restart_due || !self.is_served().await? {
+            return Err(NodeError::AwaitsRestart);
+        }
+        tell(&format!("containerd serves the handler {HANDLER} ({})", drop_in.display()));
+        trial::run(&self.distribution.socket, &self.shim()).await?;
+        tell("a micro-VM has run on trial");
+        Ok(())
+    }
+
+    /// containerd's version, if the shim can serve it.
+    fn is_containerd_new_enough(&self) -> Result<String, NodeError> {
+        let program = &self.distribution.containerd;
+        let output = restart::program(program).arg("--version").output();
+        let output = output
+            .map_err(|source| NodeError::NoContainerd { program: program.clone(), source })?;
+        // "containerd github.com/containerd/containerd/v2 2.1.9 REVISION"; distributions add to the version.
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let major = |word: &str| -> Option<u32> {
+            word.trim_start_matches('v').split_once('.')?.0.parse().ok()
+        };
+        match said.split_whitespace().find_map(|word| Some((major(word)?, word))) {
+            Some((0..=1, version)) => Err(NodeError::TooOld { version: version.to_owned() }),
+            Some((_, version)) => Ok(version.to_owned()),
+            None => Err(NodeError::NoVersion(said)),
+        }
+    }
+
+    /// The configuration as containerd reads it, with its imports; the inner error is what it says against it.
+    fn dump(&self, config: &Path) -> Result<Result<String, String>, NodeError> {
+        let program = &self.distribution.containerd;
+        let mut command = restart::program(program);
+        // Without a file containerd has its defaults, but not where one is named.
+        if config.exists() {
+            command.arg("--config").arg(config);
+        }
+        let output = command.args(["config", "dump"]).output();
+        let output = output
+            .map_err(|source| NodeError::NoContainerd { program: program.clone(), source })?;
+        let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
+        Ok(match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => Err(format!("{} ({})", text(&output.stderr), output.status)),
+        })
+    }
+}
+
+/// Whether `/dev/kvm` is a device. Whether it works, the trial tells.
+fn is_kvm_there() -> Result<(), NodeError> {
+    match std::fs::metadata("/dev/kvm") {
+        Ok(metadata) if metadata.file_type().is_char_device() => Ok(()),
+        Ok(_) | Err(_) => Err(NodeError::NoKvm),
+    }
+}
