@@ -18,6 +18,8 @@
 #   wasm-js      componentize-js with StarlingMonkey, and jco (npm); /node runs them
 #   wasm-python  componentize-py (PyPI); its command is /componentize-py
 #   wasmtime     the wasmtime command (PyPI), /wasmtime
+#   buildah      builds the image of the Dockerfile; its command is /buildah
+#   containerd-old  a containerd before 2.0 (the system's release), which is too old
 #   python       Python with pip (Debian), for the sets from PyPI where the system has none; /python3
 #
 # Debian's packages are fetched by apt from the mirrors that this system already uses, checked by
@@ -158,6 +160,8 @@ recipe() {
     kubernetes) cat "$here"/kubernetes/{go.mod,main.go} | sha256sum ;;
     etcd) echo etcd-server ;;
     nftables) echo nftables ;;
+    buildah) echo buildah ;;
+    containerd-old) echo containerd ;;
     qemu) echo qemu-system-x86 qemu-system-data seabios busybox-static ;;
     protoc) echo protobuf-compiler libprotobuf-dev ;;
     kernel | wasm-native | python) echo any ;;
@@ -208,6 +212,13 @@ fill() {
         script nft "LD_LIBRARY_PATH='$tree/$libraries' exec '$tree/usr/sbin/nft' \"\$@\""
         ;;
     cni) unpack sid alone "${recipe[@]}" ;;
+    buildah)
+        unpack system whole "${recipe[@]}"
+        # It starts itself again without an environment, so its libraries have to lie where all are looked for.
+        script buildah "exec unshare --mount sh -c 'mount -t overlay -o \
+lowerdir=/$libraries:$tree/$libraries overlay /$libraries && exec $tree/usr/bin/buildah \"\$@\"' buildah \"\$@\""
+        ;;
+    containerd-old) unpack system alone "${recipe[@]}" ;;
     qemu) unpack system whole "${recipe[@]}" ;;
     protoc)
         unpack system whole "${recipe[@]}"

@@ -16,6 +16,7 @@ mod events;
 pub mod exits;
 pub mod floor;
 pub mod gate;
+pub mod host;
 pub mod kubernetes;
 pub mod leaks;
 mod micro_vm;
