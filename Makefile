@@ -27,6 +27,17 @@ build: guest ## build the release binaries, with the guest image in them
 	@echo "building the shim and the hyperlight command"
 	@$(CARGO) build --quiet --release --workspace --bins
 
+# The libraries are those of the release build, so only the last step is done once more. It leaves static programs
+# also among the release binaries, which the next build replaces.
+.PHONY: static
+static: build ## link the programs of the Dockerfile's image, which need no C library
+	@echo "linking the static programs"
+	@mkdir -p $(TARGET)/static
+	@for name in hyperlight containerd-shim-hyperlight-v1; do \
+		$(CARGO) rustc --quiet --release --package shim --bin $$name -- -C target-feature=+crt-static; \
+		cp $(TARGET)/release/$$name $(TARGET)/static/; \
+	done
+
 .PHONY: guest
 guest: cc ## build the guest image alone
 	@echo "building the guest image"
@@ -37,7 +48,7 @@ run: build ## run the example from a registry through a private containerd, and 
 	@$(TARGET)/release/demo
 
 .PHONY: test
-test: build cxx ## run every test: unit, micro-VM, containerd, emulated AMD host, fuzz targets
+test: build static cxx ## run every test: unit, micro-VM, containerd, emulated AMD host, fuzz targets
 	@PATH="$(PATH)" integration/test.sh $(CARGO)
 
 .PHONY: test-kubernetes
@@ -73,6 +84,10 @@ bench: build ## measure, in one table; on an otherwise idle machine (BENCH="--js
 .PHONY: gate-update
 gate-update: build ## accept the numbers of instructions that `make test` compares with
 	@UPDATE_GATE=1 $(CARGO) test --quiet --release --workspace --test gate -- --nocapture
+
+.PHONY: manifests
+manifests: build ## render the chart with its defaults into manifests/
+	@UPDATE_MANIFESTS=1 $(CARGO) test --quiet --release --package integration --test chart the_manifests
 
 # rustc links by a C compiler.
 .PHONY: cc
