@@ -2,6 +2,8 @@
 //!
 //! `UPDATE_MANIFESTS=1` writes what is rendered instead of comparing.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
 use std::fs;
 use std::path::PathBuf;
 
