@@ -11,6 +11,7 @@ mod family;
 mod host;
 mod http;
 mod instructions;
+mod kubernetes;
 mod live;
 mod machine;
 mod pods;
@@ -36,6 +37,7 @@ const SECTIONS: &[Section] = &[
     ("live", "Many micro-VMs", live::measure),
     ("containers", "Containers, against runc on the same containerd", containers::measure),
     ("pods", "Pods by the CRI, against runc on the same containerd", pods::measure),
+    ("kubernetes", "Pods on a Kubernetes of one node, against runc", kubernetes::measure),
     ("http", "HTTP, against `wasmtime serve`", http::measure),
     ("compile", "Compiling, and starting what is compiled", compile::measure),
 ];
