@@ -52,7 +52,7 @@ test: build static cxx ## run every test: unit, micro-VM, containerd, emulated A
 	@PATH="$(PATH)" integration/test.sh $(CARGO)
 
 .PHONY: test-kubernetes
-test-kubernetes: build ## run the tests on a Kubernetes of one node alone (TEST="NAME...")
+test-kubernetes: build static ## run the tests on a Kubernetes of one node alone (TEST="NAME...")
 	@REQUIRE_KVM=1 $(CARGO) test --release --workspace --test kubernetes -- $(TEST)
 
 .PHONY: fuzz

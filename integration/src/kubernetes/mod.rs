@@ -42,6 +42,9 @@ pub const NODE: &str = "node";
 /// Where the API server of a cluster of our own is, from inside.
 const SERVER: &str = "https://198.18.0.1:6443";
 
+/// Where the API has RuntimeClasses.
+const CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
+
 /// The networks of pods and of services.
 const PODS: &str = "10.244.0.0/24";
 const SERVICES: &str = "10.96.0.0/16";
@@ -83,15 +86,33 @@ impl Cluster {
         let cluster = Self { api, registry, kubectl, kubeconfig, images, own };
         cluster.wait_until_ready()?;
         if cluster.own.is_some() {
-            let class = json!({
-                "apiVersion": "node.k8s.io/v1",
-                "kind": "RuntimeClass",
-                "metadata": { "name": cri::HYPERLIGHT },
-                "handler": cri::HYPERLIGHT,
-            });
-            cluster.api.create("/apis/node.k8s.io/v1/runtimeclasses", &class)?;
+            cluster.add_class()?;
         }
         Ok(cluster)
+    }
+
+    /// Creates the RuntimeClass `hyperlight`, for a node with the runtime.
+    ///
+    /// # Errors
+    ///
+    /// The API server refuses.
+    pub fn add_class(&self) -> Result<()> {
+        let class = json!({
+            "apiVersion": "node.k8s.io/v1",
+            "kind": "RuntimeClass",
+            "metadata": { "name": cri::HYPERLIGHT },
+            "handler": cri::HYPERLIGHT,
+        });
+        self.api.create(CLASSES, &class).map(drop)
+    }
+
+    /// Deletes the RuntimeClass `hyperlight`.
+    ///
+    /// # Errors
+    ///
+    /// The API server refuses.
+    pub fn remove_class(&self) -> Result<()> {
+        self.api.delete(&format!("{CLASSES}/{}", cri::HYPERLIGHT))
     }
 
     /// Waits until the API server and a node are ready.
@@ -128,6 +149,20 @@ impl Cluster {
     #[must_use]
     pub fn kubectl(&self) -> Command {
         kubectl_command(&self.kubectl, &self.kubeconfig)
+    }
+
+    /// A `helm` command line, which keeps its own files with the run.
+    ///
+    /// # Errors
+    ///
+    /// It is not there.
+    pub fn helm(&self) -> Result<Command> {
+        let mut command = tools::tree("kubernetes")?.script("helm")?;
+        for directory in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(directory, self.kubeconfig.with_extension("helm"));
+        }
+        command.env("KUBECONFIG", &self.kubeconfig);
+        Ok(command)
     }
 
     /// A namespace of the cluster for one test, whose name begins with `name`.

@@ -21,6 +21,9 @@ use crate::{RUNTIME, binaries, leaks, tools};
 /// Where containerd listens, inside.
 const SOCKET: &str = "/run/containerd/containerd.sock";
 
+/// Where the runtime is made known to containerd.
+const DROP_IN: &str = "/etc/containerd/conf.d/hyperlight.toml";
+
 /// A node that takes pods.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -45,7 +48,7 @@ impl Worker {
     ) -> Result<Self> {
         write(namespaces, "/etc/cni/net.d/10-pods.conflist", &network().to_string())?;
         write(namespaces, "/etc/containerd/config.toml", &containerd_config(sandbox_image)?)?;
-        write(namespaces, "/etc/containerd/conf.d/hyperlight.toml", &runtime_config())?;
+        write(namespaces, DROP_IN, &runtime_config())?;
         // No name of this machine's network is one of the cluster's.
         write(namespaces, "/etc/kubernetes/resolv.conf", "nameserver 198.18.0.53\n")?;
         let config = kubelet_config(run, certificates);
@@ -90,6 +93,26 @@ impl Worker {
     pub(super) fn restart_containerd(&self, namespaces: &Namespaces) -> Result<()> {
         restart(&self.containerd)?;
         wait_for_containerd(namespaces).with_context(|| self.containerd.log())
+    }
+
+    /// Makes the runtime known to containerd, which is restarted.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written, or containerd does not come up.
+    pub(super) fn add_runtime(&self, namespaces: &Namespaces) -> Result<()> {
+        write(namespaces, DROP_IN, &runtime_config())?;
+        self.restart_containerd(namespaces)
+    }
+
+    /// Makes the runtime unknown to containerd, which is restarted.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be removed, or containerd does not come up.
+    pub(super) fn remove_runtime(&self, namespaces: &Namespaces) -> Result<()> {
+        namespaces.run("rm", &[DROP_IN])?;
+        self.restart_containerd(namespaces)
     }
 
     /// Ends the kubelet by force, and waits for the next.

@@ -84,6 +84,26 @@ impl Own {
         running.worker.restart_containerd(&running.namespaces)
     }
 
+    /// Makes the runtime known to containerd.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be written, or containerd does not come up.
+    pub fn add_runtime(&self) -> Result<()> {
+        let running = self.running()?;
+        running.worker.add_runtime(&running.namespaces)
+    }
+
+    /// Makes the runtime unknown to containerd.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be removed, or containerd does not come up.
+    pub fn remove_runtime(&self) -> Result<()> {
+        let running = self.running()?;
+        running.worker.remove_runtime(&running.namespaces)
+    }
+
     /// Ends the kubelet by force, and waits for the next.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 
 mod exec;
 mod exits;
+mod install;
 mod jobs;
 mod logs;
 mod node;
@@ -62,7 +63,8 @@ fn main() -> ExitCode {
     ]
     .concat();
     let slot = Shared::default();
-    let all = trials(&[&shared, node::TESTS].concat(), &slot);
+    let alone = [node::TESTS, install::TESTS].concat();
+    let all = trials(&[&shared[..], &alone].concat(), &slot);
     let filter = arguments.filter.as_deref().unwrap_or_default();
     let some = all.iter().any(|it| it.name().contains(filter));
     if arguments.list || !some || !is_kvm_there() {
@@ -73,7 +75,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(THREADS);
     let shared = libtest_mimic::run(&arguments, trials(&shared, &slot));
     arguments.test_threads = Some(1);
-    let alone = libtest_mimic::run(&arguments, trials(node::TESTS, &slot));
+    let alone = libtest_mimic::run(&arguments, trials(&alone, &slot));
     // Whatever was selected, the end is looked at.
     arguments.filter = None;
     arguments.skip.clear();
