@@ -187,7 +187,7 @@ impl AotCache {
     /// [`CompileError`] on a machine without compiler.
     pub fn find(&self, wasm: &Wasm) -> Result<Option<CompiledProgram>, CompileError> {
         let Ok(Some(dir)) = self.open_existing_dir() else { return Ok(None) };
-        let key = Key::of(wasm, Some(&dir))?;
+        let key = Key::of(wasm, Some(&dir), &self.compiler)?;
         let stored = entry::read(&dir, &key, Kind::Program).ok().flatten();
         Ok(stored.map(|stored| self.cached(stored, &key)))
     }
@@ -199,7 +199,7 @@ impl AotCache {
         waiting: &dyn Fn(),
     ) -> Result<CompiledProgram, CompileError> {
         let dir = self.open_dir();
-        let key = Key::of(wasm, dir.as_ref().ok())?;
+        let key = Key::of(wasm, dir.as_ref().ok(), &self.compiler)?;
         let uncached = |cause| {
             let program = self.compiler.compile(wasm, entry, key::withheld(), waiting)?;
             in_memory(program, cause, key.clone(), wasm)

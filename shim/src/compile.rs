@@ -45,6 +45,11 @@ pub(crate) use turn::WAIT_MAX as TURN_WAIT_MAX;
 /// [limits](Job) of its process.
 pub const WASM_BYTES_MAX: u64 = 128 << 20;
 
+/// What a process and its compiler have to have in common: the release, and the guest image, whose engine loads
+/// what is compiled.
+pub const BUILD: &str =
+    concat!(env!("CARGO_PKG_VERSION"), "-", env!("HYPERLIGHT_GUEST_IMAGE_SHA256"));
+
 /// The settings, for a CPU without what is `withheld`.
 fn config(withheld: Withheld) -> Config {
     let mut config = Config::new();
@@ -122,7 +127,7 @@ fn from_compiler(wasm: &[u8], error: &wasmtime::Error) -> Refusal {
 /// # Errors
 ///
 /// The [`Refusal`] of a CPU for which Wasmtime has no compiler.
-pub(crate) fn settings(withheld: Withheld) -> Result<Vec<u8>, Refusal> {
+fn settings(withheld: Withheld) -> Result<Vec<u8>, Refusal> {
     const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
     let mut config = config(withheld);
     // No threads for this.

@@ -1,7 +1,7 @@
 //! The guest image: the ELF that runs inside every micro-VM, embedded in this binary.
 //!
-//! Rule: what is deployed is one file, so that host and guest cannot be of different versions. The
-//! build script finds the image; nothing reads it from a disk at run time.
+//! Rule: whoever runs a guest has its image in the same file, so that host and guest cannot be of different
+//! versions. The build script finds the image; nothing reads it from a disk at run time.
 
 /// The ELF file that `make guest` built.
 pub(crate) static GUEST_IMAGE: &[u8] = include_bytes!(env!("HYPERLIGHT_GUEST_IMAGE_FILE"));

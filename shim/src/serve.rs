@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::aot::{AotCache, CACHE_DIR};
 use crate::bundle;
-use crate::compile::{self, Compiler};
+use crate::compile::Compiler;
 use crate::events::{Events, timestamp};
 use crate::launch::Program;
 use crate::leftovers;
@@ -73,9 +73,6 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
         && subcommand == microvm::SUBCOMMAND
     {
         return microvm::child_main();
-    }
-    if let Some(status) = compile::child_main(arguments) {
-        return status;
     }
     if let [subcommand, arguments @ ..] = arguments
         && subcommand == logger::SUBCOMMAND
@@ -198,7 +195,7 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
     let environment = Environment {
         containerd: flags.address.clone(),
         namespace: flags.namespace.clone(),
-        cache: AotCache::new(CACHE_DIR, Compiler::this_executable()),
+        cache: AotCache::new(CACHE_DIR, Compiler::beside_this_executable()),
         vmm: Program::vmm(),
     };
     let events = Events::to_containerd(publisher, flags.namespace.clone());

@@ -1,10 +1,12 @@
 //! Compiling and inspecting in a child process, because both parse what strangers wrote.
 //!
-//! Rule: the child is this executable again with [`Job::subcommand`]. It reads the file from descriptor
+//! Rule: the child is the `hyperlight` command with [`Job::subcommand`] and the [`BUILD`] of who starts it: one
+//! of another build does nothing. It reads the file from descriptor
 //! 0, writes the program or the inspection to descriptor 1, and to descriptor 2, as JSON, what it has
 //! to tell or, if it refuses, the [`Refusal`]. It has no other descriptors, no environment of ours,
 //! no privileges, can open no file and make no socket ([`jail::lock_compiler`]), has limits on memory and
-//! time, and dies with its parent.
+//! time, and dies with its parent. Nothing else in a process of the shim touches Wasmtime, so that a linker leaves the
+//! compiler out of a binary that does not answer with [`child_main`].
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,7 +20,7 @@ use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal,
 use serde::{Deserialize, Serialize};
 
 use super::inspection::Inspection;
-use super::{Entry, EntryPoints, Refusal, WASM_BYTES_MAX, compile};
+use super::{BUILD, Entry, EntryPoints, Refusal, WASM_BYTES_MAX, compile, settings};
 use crate::aot::sha256_hex;
 use crate::jail::{self, JailError};
 
@@ -26,6 +28,8 @@ use crate::jail::{self, JailError};
 const OPEN_FILES_MAX: u64 = 32;
 /// Exit status of a child that wrote a [`Refusal`].
 pub(super) const REFUSED: u8 = 3;
+/// Exit status of a child that is of another build than its parent.
+pub(super) const OTHER_BUILD: u8 = 4;
 /// Most bytes of an inspection.
 pub(super) const INSPECTION_BYTES_MAX: usize = 16 << 20;
 
@@ -36,6 +40,8 @@ pub enum Job {
     Compile,
     /// It says what the file is.
     Inspect,
+    /// It says what its programs depend on beside their files. Its own has no bytes.
+    Settings,
 }
 
 /// What a child may use.
@@ -56,7 +62,14 @@ impl Job {
         match self {
             Self::Compile => "__compile",
             Self::Inspect => "__inspect",
+            Self::Settings => "__settings",
         }
+    }
+
+    fn from_subcommand(word: &str) -> Option<Self> {
+        [Self::Compile, Self::Inspect, Self::Settings]
+            .into_iter()
+            .find(|it| it.subcommand() == word)
     }
 
     /// The word for it.
@@ -64,6 +77,7 @@ impl Job {
         match self {
             Self::Compile => "compiling",
             Self::Inspect => "inspecting",
+            Self::Settings => "asking for the compiler's settings",
         }
     }
 
@@ -78,7 +92,7 @@ impl Job {
                 cpu_seconds: 900,
                 wall_time: Duration::from_secs(1800),
             },
-            Self::Inspect => JobLimits {
+            Self::Inspect | Self::Settings => JobLimits {
                 address_space_bytes: 4 << 30,
                 cpu_seconds: 30,
                 wall_time: Duration::from_secs(120),
@@ -112,22 +126,26 @@ enum ChildError {
 }
 
 /// The child, if the arguments (behind the program's name) ask for one: limits itself, reads, works,
-/// writes. The arguments are a [`Job::subcommand`], the digest that the parent expects the bytes to
-/// have, in hexadecimal, and for compiling an [`Entry::word`] and what is [`Withheld`](super::Withheld).
+/// writes. The arguments are a [`Job::subcommand`], the parent's [`BUILD`], the digest that it expects the bytes
+/// to have, in hexadecimal, for compiling an [`Entry::word`], and what is [`Withheld`](super::Withheld) for compiling
+/// and for the settings.
 #[must_use]
 pub fn child_main(args: &[OsString]) -> Option<ExitCode> {
     let args: Vec<_> = args.iter().map(|arg| arg.to_str()).collect::<Option<_>>()?;
-    let job = |job: Job, word: &str| (word == job.subcommand()).then_some(job);
-    let done = match args[..] {
-        [word, digest, entry, withheld] => {
-            let (job, entry) = (job(Job::Compile, word)?, Entry::from_word(entry)?);
-            let withheld = withheld.parse().ok()?;
+    let [word, build, ref rest @ ..] = args[..] else { return None };
+    let job = Job::from_subcommand(word)?;
+    if build != BUILD {
+        return Some(ExitCode::from(OTHER_BUILD));
+    }
+    let done = match (job, rest) {
+        (Job::Compile, [digest, entry, withheld]) => {
+            let (entry, withheld) = (Entry::from_word(entry)?, withheld.parse().ok()?);
             work(job, digest, |wasm| {
                 let compiled = compile(wasm, entry, withheld)?;
                 Ok((compiled.program, compiled.entry_points))
             })
         }
-        [word, digest] => work(job(Job::Inspect, word)?, digest, |wasm| {
+        (Job::Inspect, [digest]) => work(job, digest, |wasm| {
             let inspection = Inspection::of(wasm)?;
             let entry_points = inspection.entry_points;
             let json = serde_json::to_vec(&inspection).unwrap_or_default();
@@ -136,6 +154,10 @@ pub fn child_main(args: &[OsString]) -> Option<ExitCode> {
                 false => Err(Refusal::TooManyNames),
             }
         }),
+        (Job::Settings, [digest, withheld]) => {
+            let withheld = withheld.parse().ok()?;
+            work(job, digest, |_empty| Ok((settings(withheld)?, EntryPoints::default())))
+        }
         _ => return None,
     };
     Some(match done {

@@ -8,28 +8,34 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::num::NonZero;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, open};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
-use super::child::{INSPECTION_BYTES_MAX, Job, REFUSED, Told};
+use super::child::{INSPECTION_BYTES_MAX, Job, OTHER_BUILD, REFUSED, Told};
 use super::inspection::Inspection;
 use super::refusal::one_line;
 use super::turn::{self, Turn};
-use super::{Entry, EntryPoints, Refusal, Withheld};
-use crate::aot::Wasm;
+use super::{BUILD, Entry, EntryPoints, Refusal, Withheld};
+use crate::aot::{Wasm, sha256_hex};
 use crate::workload::size;
 
 /// Most threads of the compiler; more hardly help a single program.
 const THREADS_MAX: usize = 8;
 /// Most bytes of the child's standard error that are kept.
 const STDERR_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of settings.
+const SETTINGS_BYTES_MAX: usize = 1 << 20;
+/// Name of the command whose file has the compiler.
+const COMMAND: &str = "hyperlight";
 /// When a person who waits is told what for.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
@@ -63,6 +69,12 @@ pub enum CompileError {
     /// Memory for the result could not be had.
     #[error("create memory for the compiled program")]
     CreateMemory(#[source] io::Error),
+    /// The compiler is of another release, or one that was built apart.
+    #[error(
+        "the compiler ({}) is not of the same build as this program: install both of one release",
+        .0.display()
+    )]
+    OtherBuild(PathBuf),
     /// The child could not be started.
     #[error("start the compiler ({})", program.display())]
     Start {
@@ -90,6 +102,7 @@ impl CompileError {
             Self::Refused(_) | Self::TooLong(_) | Self::TooMuchMemory(_) => true,
             Self::Crashed { .. }
             | Self::CreateMemory(_)
+            | Self::OtherBuild(_)
             | Self::Start { .. }
             | Self::Nonsense(_)
             | Self::Changed
@@ -133,6 +146,8 @@ pub struct CompiledFile {
 #[derive(Clone, Debug)]
 pub struct Compiler {
     program: PathBuf,
+    /// The same file, if it is held open.
+    held: Option<Arc<OwnedFd>>,
     /// Where compilations take turns, and how many have one.
     turns: Option<(PathBuf, usize)>,
 }
@@ -144,11 +159,30 @@ impl Compiler {
         Self::at("/proc/self/exe")
     }
 
+    /// The `hyperlight` command in the directory of this executable, as it is at this moment: it is held open, so
+    /// that a release that replaces both serves those that start later.
+    #[must_use]
+    pub fn beside_this_executable() -> Self {
+        let own = std::env::current_exe().unwrap_or_default();
+        let program = own.with_file_name(COMMAND);
+        // Where there is none, the first that needs it is told so.
+        let held = open(&program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
+        Self { held: held.map(Arc::new), ..Self::at(program) }
+    }
+
     /// Another executable that answers with [`child_main`](super::child_main).
     #[must_use]
     pub fn at(program: impl Into<PathBuf>) -> Self {
         let turns = turn::default_dir().map(|dir| (dir, turn::default_turns()));
-        Self { program: program.into(), turns }
+        Self { program: program.into(), held: None, turns }
+    }
+
+    /// A path of the executable in this process.
+    pub(crate) fn file(&self) -> PathBuf {
+        match &self.held {
+            Some(held) => format!("/proc/self/fd/{}", held.as_raw_fd()).into(),
+            None => self.program.clone(),
+        }
     }
 
     /// The same, taking turns with all that were given the directory `dir`: `turns` compile at once. If
@@ -174,13 +208,26 @@ impl Compiler {
     ) -> Result<CompiledFile, CompileError> {
         let turn = self.turns.as_ref().map(|(dir, turns)| Turn::take(dir, *turns, waiting));
         let started = Instant::now();
-        let args = [entry.word(), &withheld.to_string()];
-        let (file, told) = self.child(Job::Compile, wasm, &args, waiting)?;
+        let args = [wasm.sha256(), entry.word(), &withheld.to_string()];
+        let (file, told) = self.child(Job::Compile, wasm.file(), &args, waiting)?;
         drop(turn);
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
         fcntl_add_seals(&file, seals).map_err(|error| CompileError::CreateMemory(error.into()))?;
         let cost = CompileCost { time: started.elapsed(), peak_bytes: told.peak_bytes };
         Ok(CompiledFile { file, entry_points: told.entry_points, cost })
+    }
+
+    /// Everything that a program depends on beside its file: what [`settings`](super::settings) says.
+    ///
+    /// # Errors
+    ///
+    /// [`CompileError`].
+    pub(crate) fn settings(&self, withheld: Withheld) -> Result<Vec<u8>, CompileError> {
+        let nothing = File::open("/dev/null").map_err(CompileError::CreateMemory)?;
+        let args = [sha256_hex(b""), withheld.to_string()];
+        let (file, _) =
+            self.child(Job::Settings, &nothing, &args.each_ref().map(String::as_str), &|| {})?;
+        answer(&file, SETTINGS_BYTES_MAX)
     }
 
     /// Says what `wasm` is.
@@ -189,11 +236,8 @@ impl Compiler {
     ///
     /// [`CompileError`]: the file cannot be parsed. That it cannot run is no error, but told.
     pub fn inspect(&self, wasm: &Wasm, waiting: &dyn Fn()) -> Result<Inspection, CompileError> {
-        let (file, _) = self.child(Job::Inspect, wasm, &[], waiting)?;
-        let bytes = file.metadata().map_err(CompileError::Wait)?.len();
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(INSPECTION_BYTES_MAX);
-        let mut json = vec![0; bytes];
-        file.read_exact_at(&mut json, 0).map_err(CompileError::Wait)?;
+        let (file, _) = self.child(Job::Inspect, wasm.file(), &[wasm.sha256()], waiting)?;
+        let json = answer(&file, INSPECTION_BYTES_MAX)?;
         serde_json::from_slice(&json).map_err(CompileError::Nonsense)
     }
 
@@ -201,7 +245,7 @@ impl Compiler {
     fn child(
         &self,
         job: Job,
-        wasm: &Wasm,
+        input: &File,
         args: &[&str],
         waiting: &dyn Fn(),
     ) -> Result<(File, Told), CompileError> {
@@ -209,15 +253,20 @@ impl Compiler {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let result = File::from(memfd_create("program", flags).map_err(create)?);
         let start = |source| CompileError::Start { program: self.program.clone(), source };
+        let failed = |status: ExitStatus, said: &[u8]| match status.code() {
+            Some(code) if code == i32::from(OTHER_BUILD) => {
+                CompileError::OtherBuild(self.program.clone())
+            }
+            _ => failure(job, status, said),
+        };
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX);
-        let mut child = Command::new(&self.program)
-            .arg(job.subcommand())
-            .arg(wasm.sha256())
+        let mut child = Command::new(self.file())
+            .args([job.subcommand(), BUILD])
             .args(args)
             .env_clear()
             .env("RAYON_NUM_THREADS", threads.to_string())
             .current_dir("/")
-            .stdin(wasm.file().try_clone().map_err(start)?)
+            .stdin(input.try_clone().map_err(start)?)
             .stdout(result.try_clone().map_err(start)?)
             .stderr(Stdio::piped())
             .spawn()
@@ -230,10 +279,18 @@ impl Compiler {
         let status = child.wait().map_err(CompileError::Wait)?;
         let stderr = ended?;
         if !status.success() {
-            return Err(failure(job, status, &stderr));
+            return Err(failed(status, &stderr));
         }
         Ok((result, serde_json::from_slice(last_line(&stderr)).map_err(CompileError::Nonsense)?))
     }
+}
+
+/// What a child has written, at most `max` bytes of it.
+fn answer(file: &File, max: usize) -> Result<Vec<u8>, CompileError> {
+    let bytes = file.metadata().map_err(CompileError::Wait)?.len();
+    let mut answer = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX).min(max)];
+    file.read_exact_at(&mut answer, 0).map_err(CompileError::Wait)?;
+    Ok(answer)
 }
 
 /// Reads what the child says until it has ended.

@@ -5,23 +5,31 @@ use std::io::{self, Read};
 use std::num::NonZero;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use shim::aot::{AotCache, Wasm};
-use shim::compile::{CompileError, Compiler, Entry, Job, Refusal};
+use shim::compile::{BUILD, CompileError, Compiler, Entry, Job, Refusal};
 use shim::digest::Digest;
 
-use super::{HYPERLIGHT, cache, command, names, program, stderr, wasm};
+use super::{HYPERLIGHT, cache, command, compile, names, program, programs, stderr, wasm};
+
+/// An executable that does as `script` says where it is to compile, and else answers as the compiler.
+fn instead_of_compiling(file: &Path, script: &str) {
+    let script = format!("#!/bin/sh\n[ $1 = __compile ] || exec {HYPERLIGHT} \"$@\"\n{script}\n");
+    fs::write(file, script).unwrap();
+    fs::set_permissions(file, PermissionsExt::from_mode(0o700)).unwrap();
+}
 
 #[test]
 fn a_file_that_is_not_wasm_is_refused_by_the_child() {
     let dir = tempfile::tempdir().unwrap();
     let error = program(dir.path(), b"#!/bin/sh\n").unwrap_err();
     assert!(matches!(error, CompileError::Refused(Refusal::NotWasm { .. })), "{error}");
-    assert!(names(dir.path()).is_empty());
+    assert!(programs(dir.path()).is_empty());
 }
 
 #[test]
@@ -40,13 +48,42 @@ fn bytes_that_are_not_those_of_the_digest_are_refused() {
 fn a_compiler_that_crashes_is_an_error_with_its_last_words() {
     let dir = tempfile::tempdir().unwrap();
     let broken = dir.path().join("compiler");
-    fs::write(&broken, "#!/bin/sh\necho assertion failed >&2\nkill -SEGV $$\n").unwrap();
-    fs::set_permissions(&broken, PermissionsExt::from_mode(0o700)).unwrap();
+    instead_of_compiling(&broken, "echo assertion failed >&2\nkill -SEGV $$");
     let cache = AotCache::new(dir.path().join("cache"), Compiler::at(&broken));
     let error = cache.program(&wasm(&command(1)), Entry::Command, &|| {}).unwrap_err();
     let CompileError::Crashed { status, said } = &error else { panic!("{error}") };
     assert_eq!((status.signal(), said.as_str()), (Some(11), "assertion failed"));
-    assert!(names(&dir.path().join("cache")).is_empty());
+    assert!(programs(&dir.path().join("cache")).is_empty());
+}
+
+#[test]
+fn a_compiler_of_another_build_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = dir.path().join("compiler");
+    let script = format!("#!/bin/sh\njob=$1\nshift 2\nexec {HYPERLIGHT} $job another \"$@\"\n");
+    fs::write(&other, script).unwrap();
+    fs::set_permissions(&other, PermissionsExt::from_mode(0o700)).unwrap();
+    let cache = AotCache::new(dir.path().join("cache"), Compiler::at(&other));
+    let error = cache.program(&wasm(&command(1)), Entry::Command, &|| {}).unwrap_err();
+    assert!(matches!(&error, CompileError::OtherBuild(path) if *path == other), "{error}");
+}
+
+#[test]
+fn what_programs_depend_on_is_remembered_in_the_cache() {
+    if !Path::new("/dev/kvm").exists() {
+        assert_ne!(std::env::var_os("REQUIRE_KVM").as_deref(), Some("1".as_ref()));
+        eprintln!("skipped: no /dev/kvm");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.wasm");
+    fs::write(&file, command(1)).unwrap();
+    let cache = dir.path().join("cache");
+    let file = file.to_str().unwrap();
+    let compiled = compile(&["compile", "--cache-dir", cache.to_str().unwrap(), file]);
+    assert!(compiled.status.success(), "{}", stderr(&compiled));
+    // The digest of a file of this moment is not.
+    assert!(names(&cache).iter().any(|name| name == "digests"), "{:?}", names(&cache));
 }
 
 #[test]
@@ -64,7 +101,7 @@ fn the_child_confines_itself() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&command(1), 0).unwrap();
         let output = Command::new("sh")
-            .args(["-c", &script, HYPERLIGHT, Job::Compile.subcommand()])
+            .args(["-c", &script, HYPERLIGHT, Job::Compile.subcommand(), BUILD])
             .args([wasm(&command(1)).sha256(), Entry::Command.word(), "none"])
             .stdin(file)
             .stderr(Stdio::piped())
@@ -130,10 +167,8 @@ fn a_closed_pipe_is_no_panic() -> io::Result<()> {
 fn many_programs_are_compiled_a_few_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let (log, slow) = (dir.path().join("log"), dir.path().join("compiler"));
-    let script =
-        format!("#!/bin/sh\necho + >>{0}\nsleep 0.1\necho - >>{0}\nexit 1\n", log.display());
-    fs::write(&slow, script).unwrap();
-    fs::set_permissions(&slow, PermissionsExt::from_mode(0o700)).unwrap();
+    let script = format!("echo + >>{0}\nsleep 0.1\necho - >>{0}\nexit 1", log.display());
+    instead_of_compiling(&slow, &script);
     let turns = NonZero::new(2).unwrap();
     let compiler = Compiler::at(&slow).with_turns(dir.path().join("turns"), turns);
     let cache = AotCache::new(dir.path().join("cache"), compiler);

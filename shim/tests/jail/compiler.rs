@@ -18,7 +18,7 @@ fn status_of_a_compiler_at_work() -> String {
     let mut input = tempfile::tempfile().unwrap();
     input.write_all(&wasm).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_hyperlight"))
-        .args(["__compile", digest.hex(), "any", "none"])
+        .args(["__compile", shim::compile::BUILD, digest.hex(), "any", "none"])
         .stdin(Stdio::from(input))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -53,4 +53,15 @@ fn a_compiler_is_nobody_and_has_the_list_of_system_calls() {
         let own = uid.split_whitespace().nth(1).unwrap().parse::<u32>().unwrap();
         assert!(own >= 0x7000_0000, "{uid}");
     }
+}
+
+#[test]
+fn the_shim_has_no_compiler_in_it() {
+    let has_compiler = |file: &str| {
+        // Where the source of Cranelift's backends panics, its path is in the binary.
+        let binary = std::fs::read(file).unwrap();
+        binary.windows(24).any(|bytes| bytes.starts_with(b"cranelift-codegen-0."))
+    };
+    assert!(has_compiler(env!("CARGO_BIN_EXE_hyperlight")));
+    assert!(!has_compiler(env!("CARGO_BIN_EXE_containerd-shim-hyperlight-v1")));
 }
