@@ -305,16 +305,14 @@ impl Cluster {
             Ok((head.status, bytes))
         };
         tokio::pin!(answer, connection);
-        let (status, bytes) = loop {
-            tokio::select! {
-                biased;
-                answer = &mut answer => break answer?,
-                // It ends with the server's side; what is buffered is still read.
-                ended = &mut connection => match ended {
-                    Ok(()) => break answer.await?,
-                    Err(error) => return Err(failed(error)),
-                },
-            }
+        let (status, bytes) = tokio::select! {
+            biased;
+            answer = &mut answer => answer?,
+            // It ends with the server's side; what is buffered is still read.
+            ended = &mut connection => match ended {
+                Ok(()) => answer.await?,
+                Err(error) => return Err(failed(error)),
+            },
         };
         let object: Result<Value, _> = serde_json::from_slice(&bytes);
         if !status.is_success() {
