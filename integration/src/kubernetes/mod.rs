@@ -81,7 +81,7 @@ impl Cluster {
                 (Some(own), kubeconfig, registry)
             }
         };
-        let api = Api::start(kubectl_command(&kubectl, &kubeconfig))?;
+        let api = Api::start(kubectl_command(&kubectl, &kubeconfig, own.is_some()))?;
         let images = Mutex::default();
         let cluster = Self { api, registry, kubectl, kubeconfig, images, own };
         cluster.wait_until_ready()?;
@@ -148,7 +148,7 @@ impl Cluster {
     /// A `kubectl` command line.
     #[must_use]
     pub fn kubectl(&self) -> Command {
-        kubectl_command(&self.kubectl, &self.kubeconfig)
+        kubectl_command(&self.kubectl, &self.kubeconfig, self.own.is_some())
     }
 
     /// A `helm` command line, which keeps its own files with the run.
@@ -259,11 +259,13 @@ impl Cluster {
     }
 }
 
-fn kubectl_command(kubectl: &Path, kubeconfig: &Path) -> Command {
+fn kubectl_command(kubectl: &Path, kubeconfig: &Path, is_own: bool) -> Command {
     let mut command = Command::new(kubectl);
     command.args(["kubectl", "--kubeconfig"]).arg(kubeconfig);
-    // What it learns about the API is kept with the run.
-    command.arg("--cache-dir").arg(kubeconfig.with_extension("cache"));
+    if is_own {
+        // What it learns about the API is kept with the run.
+        command.arg("--cache-dir").arg(kubeconfig.with_extension("cache"));
+    }
     command
 }
 

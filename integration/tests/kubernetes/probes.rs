@@ -47,7 +47,9 @@ fn a_port_that_is_open_keeps_a_container_alive(cluster: &Cluster) {
     let space = cluster.space("alive").unwrap();
     let mut server =
         probed(serving(cluster), "livenessProbe", json!({ "tcpSocket": { "port": 9000 } }));
-    // Of three failures none is forgiven: a container that is ready later has been probed since.
+    server["startupProbe"] =
+        json!({ "tcpSocket": { "port": 9000 }, "periodSeconds": 1, "failureThreshold": 300 });
+    // Not one failure is forgiven: a container that is ready later has been probed since.
     server["livenessProbe"]["failureThreshold"] = json!(1);
     server["readinessProbe"] = json!({
         "tcpSocket": { "port": 9000 }, "initialDelaySeconds": 6, "periodSeconds": 1, "timeoutSeconds": 30,
