@@ -24,6 +24,7 @@ fn with_server<'a>(cluster: &'a Cluster, name: &str) -> Space<'a> {
     let space = cluster.space(name).unwrap();
     space.create_object(&pod("server", &[serving(cluster)])).unwrap();
     space.ready("server").unwrap();
+    space.logged("server", "listening").unwrap();
     space
 }
 
@@ -68,7 +69,7 @@ fn a_command_is_executed_in_a_linux_sidecar(cluster: &Cluster) {
     pod["spec"]["terminationGracePeriodSeconds"] = json!(1);
     space.create_object(&pod).unwrap();
     space.ready("mixed").unwrap();
-    let script = "echo hello >/dev/tcp 2>&1; echo over localhost | /bin/busybox nc 127.0.0.1 9000";
+    let script = "until echo over localhost | /bin/busybox nc 127.0.0.1 9000; do /bin/busybox sleep 0.1; done";
     let command = ["exec", "mixed", "-c", "sidecar", "--", "/bin/busybox", "sh", "-c", script];
     let said = space.text(&command).unwrap();
     assert!(said.contains("0 over localhost"), "{said}");

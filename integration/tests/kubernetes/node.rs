@@ -41,6 +41,9 @@ fn under_load(cluster: &Cluster, name: &str, restart: impl FnOnce(&Space<'_>)) {
         space.create_object(&pod(name, &[serving(cluster)])).unwrap();
     }
     let pods: Vec<_> = names.iter().map(|name| space.ready(name).unwrap()).collect();
+    for name in &names {
+        space.logged(name, "listening").unwrap();
+    }
     let (stop, asked) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
         let clients: Vec<_> = pods
