@@ -24,6 +24,7 @@ use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
+use crate::hooks::Hooks;
 use crate::jail::{Mount, MountKind};
 use crate::launch::{Confinement, View};
 use crate::net::NetworkGrant;
@@ -185,7 +186,7 @@ impl Role {
     pub fn read(dir: &Path, namespace: &str, id: &str) -> Result<Self, BundleError> {
         let spec = read_spec(&dir.join("config.json"))?;
         Ok(match is_sandbox(&spec) {
-            true => Self::Pod(Box::new(Pod::of(&spec, namespace, id)?)),
+            true => Self::Pod(Box::new(Pod::of(&spec, dir, namespace, id)?)),
             false => Self::Container(Box::new(Bundle::of(&spec, dir, namespace, id)?)),
         })
     }
@@ -224,6 +225,8 @@ pub struct Bundle {
     pub window: Option<WindowSize>,
     /// The network of the program: that of its namespace, as far as the annotations allow.
     pub network: Option<NetworkGrant>,
+    /// Programs of the node that are told of its life.
+    pub hooks: Option<Hooks>,
     /// All annotations.
     annotations: HashMap<String, String>,
 }
@@ -293,10 +296,13 @@ impl Bundle {
         // Before the work of compiling; the program's own size counts later.
         memory::of_limit(limit, 0)?;
         let rootfs = dir.join(root.path());
+        let hooks = Hooks::of(spec, dir, id);
+        let mut confinement = confinement::confinement(spec, process, &rootfs)?;
+        confinement.waits = hooks.as_ref().is_some_and(Hooks::of_creation);
         Ok(Self {
             dir: dir.to_owned(),
             network: network::grant(annotation)?,
-            confinement: confinement::confinement(spec, process, &rootfs)?,
+            confinement,
             rootfs,
             args,
             env,
@@ -309,6 +315,7 @@ impl Bundle {
             in_pod: annotation(SANDBOX_ID).is_some(),
             terminal: process.terminal() == Some(true),
             window: exec::window(process),
+            hooks,
             annotations: spec.annotations().clone().unwrap_or_default(),
         })
     }

@@ -27,7 +27,7 @@ use wasmtime::{Collector, Config, Engine, OptLevel, WasmBacktraceDetails};
 
 use self::outline::Outline;
 
-pub use child::{Job, child_main};
+pub use child::{Job, child_main, taken_over_main};
 pub use compiler::{CompileCost, CompileError, CompiledFile, Compiler};
 pub use cpu::Withheld;
 pub use entry::{Entry, EntryPoints};

@@ -19,6 +19,7 @@ use rustix::process::Signal;
 
 use crate::cgroup::{Cgroup, CgroupError, Metrics};
 use crate::error::line;
+use crate::hooks::Hooks;
 use crate::launch::{Launched, ProcessEnd};
 use crate::leftovers;
 use crate::linux::{LinuxContainer, LinuxError};
@@ -136,6 +137,8 @@ pub struct Held {
     pub rootfs: Rootfs,
     /// What the node's OCI runtime has of it, if it is a Linux container.
     pub linux: Option<LinuxContainer>,
+    /// Programs of the node that are told of its life, unless that is the OCI runtime's to do.
+    pub hooks: Option<Hooks>,
 }
 
 /// A container with a VMM process, alive or ended.
@@ -150,6 +153,7 @@ pub struct Container {
     limits: Mutex<Option<LinuxResources>>,
     held: Mutex<Option<(OwnedCgroup, Rootfs)>>,
     linux: Option<LinuxContainer>,
+    hooks: Option<Hooks>,
     starting: tokio::sync::Mutex<()>,
     steps: Steps,
     /// SIGKILL has been sent: nothing keeps it from its end.
@@ -181,6 +185,7 @@ impl Container {
             limits: Mutex::default(),
             held: Mutex::new(Some((held.cgroup, held.rootfs))),
             linux: held.linux,
+            hooks: held.hooks,
             starting: tokio::sync::Mutex::default(),
             steps,
             doomed: AtomicBool::new(false),
@@ -217,6 +222,12 @@ impl Container {
     #[must_use]
     pub fn linux(&self) -> Option<&LinuxContainer> {
         self.linux.as_ref()
+    }
+
+    /// Its hooks.
+    #[must_use]
+    pub fn hooks(&self) -> Option<&Hooks> {
+        self.hooks.as_ref()
     }
 
     /// Held while it is started: an end in the meantime is noticed and announced after the start.
@@ -406,6 +417,9 @@ impl Container {
             }
             cgroup.0.kill_and_remove()?;
             rootfs.unmount()?;
+            if let Some(hooks) = &self.hooks {
+                hooks.stopped();
+            }
             leftovers::forget(&self.bundle, &self.id);
         }
         *held = None;

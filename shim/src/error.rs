@@ -19,6 +19,7 @@ use crate::compile::CompileError;
 use crate::container::ContainerError;
 use crate::containerd::ContainerdError;
 use crate::holder::HolderError;
+use crate::hooks::HookError;
 use crate::launch::LaunchError;
 use crate::linux::LinuxError;
 use crate::rootfs::RootfsError;
@@ -81,6 +82,9 @@ pub enum Error {
     /// The holder of a pod's namespaces.
     #[error(transparent)]
     Holder(#[from] HolderError),
+    /// A hook.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// A part of a request that comes as JSON of the OCI specification.
     #[error("read the request's {part}")]
     Request {
@@ -179,6 +183,14 @@ fn code(error: &Error) -> Code {
             HolderError::Cgroup(error) => cgroup_code(error),
             HolderError::Enter { .. } | HolderError::Unshare(_) | HolderError::Spawn(_) => {
                 Code::INTERNAL
+            }
+        },
+        Error::Hook(error) => match error {
+            HookError::InContainer { .. }
+            | HookError::Relative { .. }
+            | HookError::Timeout { .. } => Code::INVALID_ARGUMENT,
+            HookError::Run { .. } | HookError::Failed { .. } | HookError::TimedOut { .. } => {
+                Code::FAILED_PRECONDITION
             }
         },
         Error::Linux(error) => linux_code(error),

@@ -14,7 +14,7 @@ pub(crate) mod channel;
 pub(crate) mod confine;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal,
     waitid,
@@ -31,6 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::channel::{Handed, Order, Report};
 use crate::bundle::Namespace;
+use crate::counts::Counts;
 use crate::microvm::SUBCOMMAND;
 use crate::stdio::TaskStdio;
 use crate::workload::Workload;
@@ -44,6 +46,9 @@ pub const PROCESS_NAME: &str = "hyperlight-vmm";
 /// How long a VMM may take to get ready. It maps files and makes a virtual machine: milliseconds,
 /// seconds under load. What takes longer hangs.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// Most bytes of counts: four numbers with their names.
+const COUNTS_BYTES_MAX: u64 = 4096;
 
 /// What failed.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +129,8 @@ pub struct Launched {
 pub enum ProcessEnd {
     /// Of a child that this process has made.
     OfChild(Box<Child>),
+    /// Of a VMM process, with the pipe that it leaves its counts in.
+    OfVmm(Box<Child>, File),
     /// Of one that another has made and left behind, by its pidfd.
     OfAdopted(OwnedFd),
 }
@@ -136,7 +143,7 @@ impl ProcessEnd {
     /// The process is not a child of this one any more.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         let pidfd = match self {
-            Self::OfChild(child) => return child.wait().await,
+            Self::OfChild(child) | Self::OfVmm(child, _) => return child.wait().await,
             Self::OfAdopted(pidfd) => pidfd,
         };
         // Watched from before the first look on.
@@ -148,6 +155,18 @@ impl ProcessEnd {
             }
             children.recv().await;
         }
+    }
+}
+
+impl ProcessEnd {
+    /// What a VMM process that has ended has counted; nothing if it was killed.
+    #[must_use]
+    pub fn counts(&self) -> Option<Counts> {
+        let Self::OfVmm(_, account) = self else { return None };
+        let mut told = Vec::new();
+        // A process that was taken over may say anything, or keep the pipe, which is not waited for.
+        let _ = account.take(COUNTS_BYTES_MAX).read_to_end(&mut told);
+        serde_json::from_slice(&told).ok()
     }
 }
 
@@ -246,6 +265,39 @@ impl Idle {
         self.tell(Order::Join(files)).await
     }
 
+    /// Waits until its namespaces and mounts are made, where it was told to wait then
+    /// ([`Confinement::waits`]).
+    ///
+    /// # Errors
+    ///
+    /// They are not, for a reason that the process tells.
+    pub async fn made(&mut self) -> Result<(), LaunchError> {
+        let report = tokio::time::timeout(READY_LIMIT, channel::report(&mut self.socket)).await;
+        match report {
+            Ok(Ok(Some(Report::Made))) => Ok(()),
+            Ok(Ok(Some(Report::Error(message)))) => Err(LaunchError::NotReady(message)),
+            Ok(Ok(Some(Report::Ready(_)))) => Err(LaunchError::Nonsense),
+            Ok(Ok(None)) => match self.child.wait().await {
+                Ok(status) => Err(LaunchError::Died(status)),
+                Err(error) => Err(LaunchError::Spawn(error)),
+            },
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(LaunchError::Nonsense)
+            }
+            Ok(Err(error)) => Err(LaunchError::Give(error)),
+            Err(_elapsed) => Err(LaunchError::Hangs),
+        }
+    }
+
+    /// Has it see nothing else any more.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be told.
+    pub async fn enter(&mut self) -> Result<(), LaunchError> {
+        self.tell(Order::Enter).await
+    }
+
     async fn tell(&mut self, order: Order) -> Result<(), LaunchError> {
         let sent = channel::send(&mut self.socket, &order, &[]).await;
         // One that has ended, or ends for an error of its own, is asked why later.
@@ -258,7 +310,15 @@ impl Idle {
     ///
     /// See [`LaunchError`]; then the process is gone, and reaped.
     pub async fn run(mut self, work: Work) -> Result<Launched, LaunchError> {
-        let exchanged = tokio::time::timeout(READY_LIMIT, exchange(&mut self.socket, work)).await;
+        let (account, writer) = match pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) {
+            Ok(pipe) => pipe,
+            Err(errno) => {
+                self.end().await;
+                return Err(LaunchError::Prepare(errno.into()));
+            }
+        };
+        let exchanged = exchange(&mut self.socket, work, writer);
+        let exchanged = tokio::time::timeout(READY_LIMIT, exchanged).await;
         let outcome = match exchanged {
             Ok(Ok(Some(Report::Ready(cost)))) => {
                 let Self { pid, pidfd, child, socket } = self;
@@ -266,11 +326,12 @@ impl Idle {
                     pid,
                     pidfd,
                     start: Starter(Some(socket)),
-                    end: ProcessEnd::OfChild(Box::new(child)),
+                    end: ProcessEnd::OfVmm(Box::new(child), account.into()),
                     cost,
                 });
             }
             Ok(Ok(Some(Report::Error(message)))) => LaunchError::NotReady(message),
+            Ok(Ok(Some(Report::Made))) => LaunchError::Nonsense,
             Ok(Ok(None)) => match self.child.wait().await {
                 Ok(status) => LaunchError::Died(status),
                 Err(error) => LaunchError::Spawn(error),
@@ -323,11 +384,15 @@ impl Starter {
 }
 
 /// Hands over the work and takes the answer.
-async fn exchange(socket: &mut tokio::net::UnixStream, work: Work) -> io::Result<Option<Report>> {
+async fn exchange(
+    socket: &mut tokio::net::UnixStream,
+    work: Work,
+    account: OwnedFd,
+) -> io::Result<Option<Report>> {
     let Work { workload, program, snapshot, image, stdio } = work;
     let stdio = [stdio.stdin, stdio.stdout, stdio.stderr];
     let (program, snapshot, image) = (program.into(), snapshot.into(), image.into());
-    let handed = Handed { program, snapshot, image, stdio };
+    let handed = Handed { program, snapshot, image, account, stdio };
     let order = Order::Run(Box::new(workload));
     let given = channel::send(socket, &order, &handed.borrowed()).await;
     // The program's ends are the VMM's from here on.

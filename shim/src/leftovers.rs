@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Hierarchies;
 use crate::error::Error;
+use crate::hooks::Hooks;
 use crate::linux::{LinuxContainer, OciRuntime};
 use crate::rootfs;
 
@@ -29,19 +30,28 @@ pub struct Leftovers {
     /// Its name for the node's OCI runtime, if it is a Linux container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     linux: Option<String>,
+    /// Its hooks, of which those of the end are to be run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hooks: Option<Hooks>,
 }
 
 impl Leftovers {
     /// The record of a task whose control group is at `cgroup`, below the root of each hierarchy.
     #[must_use]
     pub fn of(cgroup: &Path) -> Self {
-        Self { cgroup: Path::new("/").join(cgroup), linux: None }
+        Self { cgroup: Path::new("/").join(cgroup), linux: None, hooks: None }
     }
 
     /// The same of a Linux container that the node's OCI runtime knows as `id`.
     #[must_use]
     pub fn of_linux(cgroup: &Path, id: &str) -> Self {
         Self { linux: Some(id.to_owned()), ..Self::of(cgroup) }
+    }
+
+    /// The same with its hooks.
+    #[must_use]
+    pub fn with_hooks(self, hooks: Option<&Hooks>) -> Self {
+        Self { hooks: hooks.cloned(), ..self }
     }
 
     /// Writes the record into the bundle directory `bundle`, which containerd removes with the
@@ -84,15 +94,15 @@ impl Leftovers {
     }
 
     /// Kills and removes what the record is of; `bundle` is there for notes of the OCI runtime.
-    fn remove(self, bundle: &Path, namespace: &str) -> Result<(), Error> {
+    fn remove(&self, bundle: &Path, namespace: &str) -> Result<(), Error> {
         // The record was written by a shim; the path is checked again all the same.
         let path = crate::cgroup::parse_path(&self.cgroup.to_string_lossy())
             .map_err(crate::bundle::BundleError::from)?;
         Hierarchies::of_this_host()?.cgroup(&path, namespace).kill_and_remove()?;
-        match self.linux {
+        match &self.linux {
             Some(id) => {
                 let runtime = OciRuntime::of_this_node(namespace)?;
-                Ok(LinuxContainer::left(runtime, &id, bundle).delete()?)
+                Ok(LinuxContainer::left(runtime, id, bundle).delete()?)
             }
             None => Ok(()),
         }
@@ -105,30 +115,37 @@ fn in_pod(bundle: &Path, pod: &str, id: &str) -> Option<PathBuf> {
     (pod != id && dir.is_dir()).then(|| dir.join(format!("{OF_POD}{id}.json")))
 }
 
-/// Removes the record of task `id` from the bundle of its pod: nothing is left of it.
+/// Removes the records of task `id`, from its bundle and that of its pod: nothing is left of it.
 pub fn forget(bundle: &Path, id: &str) {
+    // Without it there is nothing to forget; else it names what is not there.
+    let _ = fs::remove_file(bundle.join(FILE));
     let pod = crate::bundle::group(bundle, id).ok();
     if let Some(path) = pod.and_then(|pod| in_pod(bundle, &pod, id)) {
-        // Without it there is nothing to forget; else it names what is not there.
         let _ = fs::remove_file(path);
     }
 }
 
-/// Kills and removes what is left of the task in `bundle`, of containerd's `namespace`. Blocks; may
-/// be repeated, and succeeds when there is nothing.
+/// Kills and removes what is left of task `id` in `bundle`, of containerd's `namespace`, and runs the hooks of
+/// its end. Blocks; may be repeated, and succeeds when there is nothing.
 ///
 /// # Errors
 ///
 /// Something cannot be removed; the rest is.
-pub fn remove(bundle: &Path, namespace: &str) -> Result<(), Error> {
+pub fn remove(bundle: &Path, namespace: &str, id: &str) -> Result<(), Error> {
     let record = Leftovers::read(&bundle.join(FILE));
-    let cgroup = record.and_then(|record| match record {
-        Some(record) => record.remove(bundle, namespace),
-        None => Ok(()),
-    });
+    let removed = match &record {
+        Ok(Some(record)) => record.remove(bundle, namespace),
+        Ok(None) | Err(_) => Ok(()),
+    };
     let rootfs = rootfs::unmount_all(&bundle.join("rootfs"));
-    cgroup?;
-    Ok(rootfs?)
+    let record = record?;
+    removed?;
+    rootfs?;
+    if let Some(hooks) = record.and_then(|record| record.hooks) {
+        hooks.stopped();
+    }
+    forget(bundle, id);
+    Ok(())
 }
 
 /// Removes what is left of the other tasks of the pod whose bundle is `bundle`. Nobody may serve them.
@@ -140,15 +157,21 @@ pub fn remove_tasks_of_pod(bundle: &Path, namespace: &str) -> Result<(), Error> 
     let mut outcome = Ok(());
     for entry in fs::read_dir(bundle).into_iter().flatten().flatten() {
         if entry.file_name().to_str().is_some_and(|name| name.starts_with(OF_POD)) {
-            let record = Leftovers::read(&entry.path());
-            let removed = record.and_then(|record| match record {
-                Some(record) => record.remove(bundle, namespace),
-                None => Ok(()),
-            });
-            outcome = removed.and(outcome);
+            outcome = remove_task_of_pod(bundle, namespace, &entry.path()).and(outcome);
         }
     }
     outcome
+}
+
+fn remove_task_of_pod(bundle: &Path, namespace: &str, path: &Path) -> Result<(), Error> {
+    let Some(record) = Leftovers::read(path)? else { return Ok(()) };
+    record.remove(bundle, namespace)?;
+    if let Some(hooks) = record.hooks {
+        hooks.stopped();
+    }
+    // It goes with the bundle at the latest.
+    let _ = fs::remove_file(path);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -169,12 +192,12 @@ mod tests {
     fn a_bundle_without_a_record_has_nothing_to_remove() {
         let bundle = tempfile::tempdir().unwrap();
 
-        remove(bundle.path(), "test").unwrap();
+        remove(bundle.path(), "test", "task").unwrap();
     }
 
     #[test]
     fn a_bundle_that_is_gone_has_nothing_to_remove() {
-        remove(Path::new("/nonexistent/bundle"), "test").unwrap();
+        remove(Path::new("/nonexistent/bundle"), "test", "task").unwrap();
     }
 
     #[test]
@@ -182,7 +205,7 @@ mod tests {
         let bundle = tempfile::tempdir().unwrap();
         Leftovers::of(Path::new("../x")).write(bundle.path()).unwrap();
 
-        assert!(matches!(remove(bundle.path(), "test"), Err(Error::Bundle(_))));
+        assert!(matches!(remove(bundle.path(), "test", "task"), Err(Error::Bundle(_))));
     }
 
     #[test]

@@ -116,13 +116,13 @@ impl OciRuntime {
         let mut command = container.command("create");
         command.arg("--bundle").arg(bundle).arg("--pid-file").arg(&pid_file).arg(id);
         command.stdin(stdio.stdin).stdout(stdio.stdout).stderr(stdio.stderr);
-        container.call("create", command).await?;
-        match adopt(&pid_file) {
+        let called = container.call("create", command).await;
+        match called.and_then(|()| adopt(&pid_file).map_err(LinuxError::Adopt)) {
             Ok(launched) => Ok((container, launched)),
             Err(error) => {
-                // The first error says more.
-                let _ = container.delete();
-                Err(LinuxError::Adopt(error))
+                // An OCI runtime that was killed leaves what it has made. The first error says more.
+                let _ = tokio::task::spawn_blocking(move || container.delete()).await;
+                Err(error)
             }
         }
     }

@@ -6,7 +6,9 @@
 //! run to their end even if containerd stops waiting, so that nothing is left half-way. The runtime
 //! has one thread: what happens between two awaits happens at once.
 
+mod abandoned;
 mod exec;
+mod hooks;
 mod linux;
 mod place;
 mod pod;
@@ -21,16 +23,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
-use crate::aot::{AotCache, CompiledProgram, Wasm};
+use crate::aot::{AotCache, CompiledProgram, Origin, Wasm};
 use crate::artifact::{self, ArtifactError};
 use crate::bundle::{Bundle, BundleError, Namespace, Role};
 use crate::compile::{CompileError, Entry as ProgramEntry};
 use crate::container::{Container, Held};
 use crate::containerd::{Containerd, content_dir};
+use crate::counts::{Origins, Totals};
 use crate::error::Error;
 use crate::events::Events;
+use crate::hooks::Hooks;
 use crate::launch::{Idle, ProcessEnd, Program, Work};
 use crate::rootfs::MountSource;
 use crate::snapshots;
@@ -75,6 +79,8 @@ pub struct Sandbox {
     events: Events,
     tasks: Arc<Mutex<HashMap<String, Entry>>>,
     spare: Arc<Mutex<Option<Idle>>>,
+    totals: Arc<Mutex<Totals>>,
+    ends: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -89,7 +95,7 @@ impl Sandbox {
     #[must_use]
     pub fn new(environment: Environment, events: Events) -> Self {
         let (environment, tasks, spare) = (Arc::new(environment), Arc::default(), Arc::default());
-        Self { environment, events, tasks, spare }
+        Self { environment, events, tasks, spare, totals: Arc::default(), ends: Arc::default() }
     }
 
     /// Starts the VMM process of the first task before it is asked for: containerd starts a shim
@@ -119,6 +125,7 @@ impl Sandbox {
                 Ok((container, end)) => Ok(sandbox.adopt(Arc::new(container), end, &request)),
                 Err(error) => {
                     sandbox.lock().remove(&id);
+                    sandbox.ends.notify_one();
                     Err(error)
                 }
             };
@@ -141,6 +148,7 @@ impl Sandbox {
             linux.start().await?;
         }
         container.start()?;
+        self.poststart(&container).await?;
         container.steps().log(id);
         self.events.started(&container);
         Ok(container.pid())
@@ -242,6 +250,11 @@ impl Sandbox {
         self.lock().is_empty()
     }
 
+    /// The sums of what was counted.
+    pub(crate) fn totals(&self) -> MutexGuard<'_, Totals> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The events of the tasks.
     #[must_use]
     pub fn events(&self) -> &Events {
@@ -317,6 +330,8 @@ impl Sandbox {
             Err(error) => (Err(error), found),
         };
         let work = ready.and_then(|(program, given, name)| {
+            self.totals().add_task(given.origins(&program));
+            bundle.hooks.as_ref().map_or(Ok(()), Hooks::check)?;
             let workload = bundle.workload(program.bytes, &name, program.entry_points.handler)?;
             let file = program.file.try_clone().map_err(Error::Descriptor)?;
             let Given { image, snapshot, wanted } = given;
@@ -333,9 +348,22 @@ impl Sandbox {
                     .unwrap_or(Error::CutOff(request.id.clone())));
             }
         };
-        let vmm = timed_async(&mut steps.ready, idle.run(work)).await?;
+        let hooks = bundle.hooks.as_ref();
+        let (idle, place) = match hooks {
+            Some(hooks) => hooks::create(idle, place, hooks).await?,
+            None => (idle, place),
+        };
+        let vmm = match timed_async(&mut steps.ready, idle.run(work)).await {
+            Ok(vmm) => vmm,
+            Err(error) => {
+                drop(place);
+                hooks::given_up(hooks).await;
+                return Err(error.into());
+            }
+        };
         let (cgroup, rootfs) = (place.cgroup, place.rootfs);
-        let held = Held { stdio: held_stdio, cgroup, rootfs, linux: None };
+        let hooks = bundle.hooks.clone();
+        let held = Held { stdio: held_stdio, cgroup, rootfs, linux: None, hooks };
         if let Some((program, made)) = wanted {
             let cache = self.environment.cache.clone();
             tokio::task::spawn_blocking(move || snapshots::keep_file(&cache, &program, &made));
@@ -408,7 +436,7 @@ impl Sandbox {
     ) -> Arc<Container> {
         self.lock().insert(request.id.clone(), Entry::Ready(Arc::clone(&container)));
         self.events.created(&container, &request.rootfs);
-        tokio::spawn(watch(Arc::clone(&container), end, self.events.clone()));
+        tokio::spawn(watch(self.clone(), Arc::clone(&container), end));
         container
     }
 
@@ -418,7 +446,8 @@ impl Sandbox {
 }
 
 /// Waits for the end of a container's process and announces it.
-async fn watch(container: Arc<Container>, mut end: ProcessEnd, events: Events) {
+async fn watch(sandbox: Sandbox, container: Arc<Container>, mut end: ProcessEnd) {
+    let events = &sandbox.events;
     let status = end.wait().await;
     let _not_starting = container.starting().lock().await;
     // Execs do not outlive it, nor are they announced after it.
@@ -427,7 +456,11 @@ async fn watch(container: Arc<Container>, mut end: ProcessEnd, events: Events) {
         events.ran_out_of_memory(&container);
     }
     // Announced before it can be seen: a Delete that follows at once comes after it.
-    container.ended(status, |exit| events.exited(&container, exit));
+    container.ended(status, |exit| {
+        sandbox.totals().add_end(container.id(), "", exit.status, end.counts());
+        events.exited(&container, exit);
+    });
+    sandbox.ends.notify_one();
 }
 
 /// What a VMM process is given beside its program.
@@ -450,6 +483,12 @@ impl Given {
         let wanted = Some(snapshot.try_clone()?);
         Ok(Self { image, snapshot, wanted })
     }
+
+    /// What a start of `program` from this starts from.
+    fn origins(&self, program: &CompiledProgram) -> Origins {
+        let compiled = !matches!(program.origin, Origin::Cached { .. });
+        Origins { compiled, from_snapshot: self.wanted.is_none() }
+    }
 }
 
 fn empty_file() -> io::Result<File> {
@@ -461,7 +500,6 @@ fn compile(
     wasm: &Wasm,
     entry: ProgramEntry,
 ) -> Result<CompiledProgram, CompileError> {
-    use crate::aot::Origin;
     let name = wasm.name();
     let waiting = || log::info!(program = name; "compiling");
     let program = cache.program(wasm, entry, &waiting)?;

@@ -156,7 +156,7 @@ impl Shim for Actions {
     }
 
     async fn delete_shim(&mut self) -> containerd_shim::Result<DeleteResponse> {
-        let removed = leftovers::remove(&self.bundle, &self.namespace);
+        let removed = leftovers::remove(&self.bundle, &self.namespace, &self.id);
         // After that: a server that was killed may still be about to close its socket when containerd, whose
         // connection it has closed, runs this. containerd does so for a pod as a whole, not for each of its tasks.
         let others = match bundle::group(&self.bundle, &self.id) {
@@ -213,7 +213,11 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
     ready()?;
     // While containerd reads the address, connects and asks.
     sandbox.start_ahead();
-    exit.wait().await;
+    tokio::select! {
+        () = exit.wait() => {}
+        () = abandoned(&sandbox) => log::warn!("nobody knows of this shim any more: it ends"),
+    }
+    sandbox.totals().log();
     tokio::time::sleep(LAST_ANSWER).await;
     // From here on the address answers no more; a new server of the group may take it.
     let _ = std::fs::remove_file(socket_path(&flags.socket));
@@ -222,6 +226,13 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
         log::warn!("shut the server down: {error}");
     }
     Ok(())
+}
+
+/// Waits until nothing runs and nobody can ask for anything any more.
+async fn abandoned(sandbox: &Sandbox) {
+    while !sandbox.is_abandoned().await {
+        sandbox.an_end().await;
+    }
 }
 
 /// Binds the socket; `None` if a server listens on it.

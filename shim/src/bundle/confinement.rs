@@ -38,6 +38,7 @@ pub(super) fn confinement(
         view: View::Root(root),
         user: user(process),
         limits: limits(process),
+        waits: false,
     })
 }
 

@@ -3,12 +3,13 @@
 //! Of its program, user, root file system and mounts nothing is used: a holder stands for it, which needs none.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 
 use super::confinement::namespaces;
 use super::{BundleError, Namespaces, cgroup_path};
+use crate::hooks::Hooks;
 
 /// What a pod needs to know of its bundle.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,11 +26,18 @@ pub struct Pod {
     pub resources: Option<LinuxResources>,
     /// Adjustment of the kernel's choice when memory runs out.
     pub oom_score_adj: Option<i32>,
+    /// Programs of the node that are told of its life.
+    pub hooks: Option<Hooks>,
 }
 
 impl Pod {
     /// What `spec` says.
-    pub(super) fn of(spec: &Spec, namespace: &str, id: &str) -> Result<Self, BundleError> {
+    pub(super) fn of(
+        spec: &Spec,
+        dir: &Path,
+        namespace: &str,
+        id: &str,
+    ) -> Result<Self, BundleError> {
         let linux = spec.linux().as_ref();
         let listed = linux.and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten();
         if listed.into_iter().any(|it| it.typ() == LinuxNamespaceType::User) {
@@ -47,6 +55,7 @@ impl Pod {
             cgroup_path: cgroup_path(spec, namespace, id)?,
             resources: linux.and_then(|linux| linux.resources().clone()),
             oom_score_adj: spec.process().as_ref().and_then(|process| process.oom_score_adj()),
+            hooks: Hooks::of(spec, dir, id),
         })
     }
 }

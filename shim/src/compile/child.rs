@@ -173,6 +173,22 @@ pub fn child_main(args: &[OsString]) -> Option<ExitCode> {
     })
 }
 
+/// As [`child_main`], but instead of compiling `instead` is done: what a file could do that has taken the compiler
+/// over. For the tests of the jail; no program that is deployed calls it.
+#[must_use]
+pub fn taken_over_main(instead: impl FnOnce() -> u8) -> ExitCode {
+    let locked = confine(Job::Compile.limits())
+        .map_err(ChildError::Confine)
+        .and_then(|()| Ok(jail::lock_compiler()?));
+    match locked {
+        Ok(()) => ExitCode::from(instead()),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{}", crate::error::line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Writes the line of JSON that the parent reads: the last.
 fn tell(what: &impl Serialize) -> io::Result<()> {
     let json = serde_json::to_string(what)?;

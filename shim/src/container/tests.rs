@@ -19,6 +19,7 @@ pub(crate) async fn launched(script: &str) -> Result<(Container, ProcessEnd), La
         cgroup: OwnedCgroup::new(Cgroup::nowhere()),
         rootfs: Rootfs::mount("/nonexistent".into(), &[]).unwrap(),
         linux: None,
+        hooks: None,
     };
     let (id, bundle) = ("t".to_owned(), PathBuf::from("/b"));
     Ok(Container::new(id, bundle, StdioPaths::default(), vmm, held, Steps::begin()))

@@ -246,7 +246,9 @@ impl Worker<'_> {
     /// What the first request is handled by.
     fn first(&self) -> Option<Standing> {
         let made = Standby::new().and_then(|standby| self.pool.0.source.rewound(standby));
-        made.ok().flatten().map(Standing::Rewound)
+        let made = made.ok().flatten()?;
+        self.pool.0.costs.add_micro_vm();
+        Some(Standing::Rewound(made))
     }
 
     /// Says that requests can be taken.
@@ -327,7 +329,7 @@ impl Shared {
             timer.abort();
         }
         let (exit, stats, idle) = ended?;
-        self.costs.add(&stats);
+        self.costs.add(&exit, &stats);
         if let Some(message) = message(&self.workload, &exit) {
             tell(&message);
         }
@@ -346,7 +348,11 @@ impl Shared {
         params.request = host.admit(incoming)?;
         Ok(match standing {
             Some(Standing::Rewound(rewound)) => rewound.start(&params, host)?,
-            _ => self.source.start(Standby::new()?, &params, host)?,
+            _ => {
+                let vm = self.source.start(Standby::new()?, &params, host)?;
+                self.costs.add_micro_vm();
+                vm
+            }
         })
     }
 

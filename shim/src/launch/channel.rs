@@ -4,6 +4,8 @@
 //! |---|---|---|---|
 //! | shim | [`Order::Join`] | | join the task's control group |
 //! | shim | [`Order::Confine`] | | go where the task is to live, and see nothing else |
+//! | VMM | [`Report::Made`] | | where it is told to wait: that place is made |
+//! | shim | [`Order::Enter`] | | go there |
 //! | shim | [`Order::Run`] | [`Handed`] | be locked, open everything the workload names, make the micro-VM |
 //! | VMM | [`Report::Ready`] | | it stands, and waits |
 //! | shim | [`Order::Start`] | | run the program |
@@ -30,7 +32,7 @@ use super::confine::Confinement;
 use crate::workload::Workload;
 
 /// Descriptors of one message: see [`Handed`].
-const DESCRIPTORS: usize = 6;
+const DESCRIPTORS: usize = 7;
 
 /// Longest order that is read: arguments and environment have at most 4 MiB, and JSON may take six
 /// bytes for one.
@@ -48,6 +50,8 @@ const CHUNK_BYTES: usize = 16 << 10;
 pub(crate) enum Order {
     /// Enter the task's namespaces.
     Confine(Box<Confinement>),
+    /// See nothing but what was made.
+    Enter,
     /// Join the control group by these files.
     Join(Vec<PathBuf>),
     /// Make the micro-VM. The program's path in it is not used: it comes as a descriptor.
@@ -60,6 +64,8 @@ pub(crate) enum Order {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Report {
+    /// Namespaces and mounts are made.
+    Made,
     /// The micro-VM stands ready.
     Ready(Cost),
     /// It does not, and why.
@@ -91,6 +97,8 @@ pub(crate) struct Handed {
     pub(crate) snapshot: OwnedFd,
     /// The guest image to be mapped; an empty file where the process loads its own.
     pub(crate) image: OwnedFd,
+    /// The pipe that the process leaves its [`Counts`](crate::counts::Counts) in, when it ends by itself.
+    pub(crate) account: OwnedFd,
     /// The standard streams.
     pub(crate) stdio: [OwnedFd; 3],
 }
@@ -176,8 +184,8 @@ impl Orders {
         let descriptors: [OwnedFd; DESCRIPTORS] = std::mem::take(&mut self.descriptors)
             .try_into()
             .map_err(|_| io::Error::other("the order lacks descriptors"))?;
-        let [program, snapshot, image, stdin, stdout, stderr] = descriptors;
-        Ok(Handed { program, snapshot, image, stdio: [stdin, stdout, stderr] })
+        let [program, snapshot, image, account, stdin, stdout, stderr] = descriptors;
+        Ok(Handed { program, snapshot, image, account, stdio: [stdin, stdout, stderr] })
     }
 
     /// Says how it went.
@@ -212,7 +220,8 @@ impl Handed {
     /// The descriptors in the order in which they are sent.
     pub(crate) fn borrowed(&self) -> [BorrowedFd<'_>; DESCRIPTORS] {
         let [stdin, stdout, stderr] = &self.stdio;
-        [&self.program, &self.snapshot, &self.image, stdin, stdout, stderr].map(AsFd::as_fd)
+        [&self.program, &self.snapshot, &self.image, &self.account, stdin, stdout, stderr]
+            .map(AsFd::as_fd)
     }
 }
 

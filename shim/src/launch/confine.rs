@@ -56,6 +56,9 @@ pub(crate) enum ConfineError {
     /// Something of the host that is needed later could not be opened.
     #[error(transparent)]
     Jail(#[from] JailError),
+    /// The shim did not say that the hooks have run.
+    #[error("wait for the hooks of the container")]
+    Wait(#[source] io::Error),
     /// The process could not find out its own id.
     #[error("read /proc/self: mount proc at /proc")]
     Pid(#[source] io::Error),
@@ -78,6 +81,8 @@ pub struct Confinement {
     pub user: User,
     /// Its resource limits.
     pub limits: Vec<ResourceLimit>,
+    /// Whether it waits, with its namespaces and mounts made, before it sees them alone: for hooks.
+    pub waits: bool,
 }
 
 /// What a process sees of file systems.
@@ -111,6 +116,7 @@ impl Confinement {
             },
             hostname: None,
             all_ports: false,
+            waits: false,
             view: View::Of(file("mnt")),
             ..self.clone()
         }
@@ -118,13 +124,13 @@ impl Confinement {
 
     /// Moves this process, which has one thread, into the namespaces, and has it see nothing but what it is
     /// to see. What it needs of the host is opened before; the host's control groups are out of its sight
-    /// afterwards.
+    /// afterwards. If it is to wait in between, it does so by `wait`.
     ///
     /// # Errors
     ///
     /// See [`ConfineError`]; the process may then be anywhere, and should end.
-    pub(crate) fn enter(self) -> Result<Lock, ConfineError> {
-        let Self { namespaces, hostname, all_ports, view, user, limits } = self;
+    pub(crate) fn enter(self, wait: impl FnOnce() -> io::Result<()>) -> Result<Lock, ConfineError> {
+        let Self { namespaces, hostname, all_ports, view, user, limits, waits } = self;
         // In a pid namespace of its own the process does not know what others call it.
         let pid = fs::read_link("/proc/self").map_err(ConfineError::Pid)?;
         let pid = pid.to_str().and_then(|pid| pid.parse().ok());
@@ -144,7 +150,13 @@ impl Confinement {
         }
         jail::open_ahead()?;
         match view {
-            View::Root(root) => root.make()?.enter()?,
+            View::Root(root) => {
+                let made = root.make()?;
+                if waits {
+                    wait().map_err(ConfineError::Wait)?;
+                }
+                made.enter()?;
+            }
             View::Of(path) => join("mount", CloneFlags::CLONE_NEWNS, &path)?,
         }
         Ok(Lock { user, pid, limits })

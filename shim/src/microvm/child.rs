@@ -21,6 +21,7 @@ use vmm::Snapshot;
 
 use super::{Booted, Cached, RunError, STATUS_ERROR, Source, Standby, boot, message, signals};
 use crate::cgroup::{self, CgroupError};
+use crate::counts::Counts;
 use crate::error::line;
 use crate::http::{Port, Service};
 use crate::jail::{JailError, Lock};
@@ -117,7 +118,7 @@ fn serve(
     orders.report(&Report::Ready(cost)).map_err(ChildError::Report)?;
     match orders.next().map_err(ChildError::Read)? {
         Some(Order::Start) => {}
-        Some(Order::Confine(_) | Order::Join(_) | Order::Run(_)) => {
+        Some(Order::Confine(_) | Order::Enter | Order::Join(_) | Order::Run(_)) => {
             return Err(ChildError::OutOfTurn);
         }
         // The shim is gone, or has changed its mind.
@@ -127,12 +128,12 @@ fn serve(
     run(standing)
 }
 
-/// What waits for its start.
+/// What waits for its start, and the pipe for what is counted of it.
 enum Standing {
     /// A program that runs to its end.
-    Program(Box<Workload>, Box<Booted>),
+    Program(Box<Workload>, Box<Booted>, File),
     /// A component that handles requests, and its port.
-    Service(Box<Service>),
+    Service(Box<Service>, File),
 }
 
 /// Gets ready for the start, as the shim says; `None` if it says no more.
@@ -146,7 +147,7 @@ fn prepare(
         match orders.next().map_err(ChildError::Read)? {
             Some(Order::Confine(confinement)) => {
                 let since = Instant::now();
-                lock = Some(confinement.enter()?);
+                lock = Some(confinement.enter(|| wait_for_hooks(orders))?);
                 cost.confine = micros(since);
             }
             Some(Order::Join(files)) => {
@@ -155,7 +156,7 @@ fn prepare(
                 cost.join = micros(since);
             }
             Some(Order::Run(workload)) => break workload,
-            Some(Order::Start) => return Err(ChildError::OutOfTurn),
+            Some(Order::Enter | Order::Start) => return Err(ChildError::OutOfTurn),
             None => return Ok(None),
         }
     };
@@ -179,7 +180,8 @@ fn prepare(
     let port = take_to_jail(lock, &workload)?;
     cost.lock = micros(since);
     let since = Instant::now();
-    let standing = stand(workload, program, standby, cached, port)?;
+    let account = File::from(handed.account);
+    let standing = stand(workload, program, standby, cached, port, account)?;
     if let (Some(made), true) = (standing.made(), is_wanted)
         && let Err(error) = made.write_to(&snapshot)
     {
@@ -190,6 +192,16 @@ fn prepare(
     cost.boot = micros(since);
     cost.cpu = cpu();
     Ok(Some((standing, cost)))
+}
+
+/// Says that everything is made, and waits until the shim has run the hooks that come then.
+fn wait_for_hooks(orders: &mut Orders) -> io::Result<()> {
+    orders.report(&Report::Made)?;
+    match orders.next()? {
+        Some(Order::Enter) => Ok(()),
+        // The shim is gone, or a hook has failed: nobody waits for an answer.
+        Some(_) | None => Err(io::ErrorKind::ConnectionAborted.into()),
+    }
 }
 
 /// Binds the port of a service, and locks the process.
@@ -209,15 +221,19 @@ fn stand(
     standby: Standby,
     cached: Cached,
     port: Option<Port>,
+    account: File,
 ) -> Result<Standing, ChildError> {
     let Some(port) = port else {
         let booted = boot(&workload, &program, standby, cached)?;
-        return Ok(Standing::Program(workload, Box::new(booted)));
+        return Ok(Standing::Program(workload, Box::new(booted), account));
     };
     match Source::open(&workload, &program, cached)? {
-        Ok(source) => Ok(Standing::Service(Box::new(Service::new(source, *workload, port)))),
+        Ok(source) => {
+            let service = Service::new(source, *workload, port);
+            Ok(Standing::Service(Box::new(service), account))
+        }
         // Who starts it is told as of any other program.
-        Err(exit) => Ok(Standing::Program(workload, Box::new(Booted::ended(exit)))),
+        Err(exit) => Ok(Standing::Program(workload, Box::new(Booted::ended(exit)), account)),
     }
 }
 
@@ -225,24 +241,39 @@ impl Standing {
     /// Runs it, and returns the status of the task.
     fn run(self) -> Result<u8, ChildError> {
         match self {
-            Self::Program(workload, booted) => {
+            Self::Program(workload, booted, account) => {
                 let outcome = booted.run(None)?;
+                let mut counts = Counts { micro_vms: 1, ..Counts::default() };
+                counts.add_run(&outcome.exit, &outcome.stats);
+                tell_counts(account, &counts);
                 if let Some(message) = message(&workload, &outcome.exit) {
                     tell(&message);
                 }
                 Ok(outcome.status())
             }
-            Self::Service(service) => Ok(service.serve(signals::leave_to_service)?),
+            Self::Service(service, account) => {
+                let costs = service.costs();
+                let status = service.serve(signals::leave_to_service)?;
+                tell_counts(account, &costs.counts());
+                Ok(status)
+            }
         }
     }
 
     /// The snapshot that was made for it.
     fn made(&self) -> Option<&Snapshot> {
         match self {
-            Self::Program(_, booted) => booted.made(),
-            Self::Service(service) => service.source().made(),
+            Self::Program(_, booted, _) => booted.made(),
+            Self::Service(service, _) => service.source().made(),
         }
     }
+}
+
+/// Leaves what was counted to the shim, if it is still there.
+fn tell_counts(mut account: File, counts: &Counts) {
+    let told = serde_json::to_vec(counts).map_err(io::Error::from);
+    // They are for the log alone.
+    let _ = told.and_then(|told| account.write_all(&told));
 }
 
 fn take_streams(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> io::Result<()> {

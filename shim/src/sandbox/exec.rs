@@ -18,7 +18,6 @@ use crate::bundle::{Bundle, Namespace};
 use crate::compile::Entry as ProgramEntry;
 use crate::container::{Container, Exec};
 use crate::error::Error;
-use crate::events::Events;
 use crate::launch::{Confinement, Idle, LaunchError, Launched, ProcessEnd, Work, adjust_oom_score};
 use crate::microvm::{STATUS_CANNOT_RUN, STATUS_ERROR, STATUS_NOT_FOUND};
 use crate::snapshots;
@@ -105,6 +104,7 @@ impl Sandbox {
         bundle.memory_limit = container.memory_limit(bundle.memory_limit);
         let bundle = bundle.of_exec(&exec.spec)?;
         let (program, given, name) = self.command(&bundle, container).await?;
+        self.totals().add_exec(given.origins(&program));
         let Given { image, snapshot, wanted } = given;
         let workload = bundle.workload(program.bytes, &name, false)?;
         let file = program.file.try_clone().map_err(Error::Descriptor)?;
@@ -172,7 +172,7 @@ impl Sandbox {
             self.events.exec_started(container, &exec.id, pid);
         }
         // Its end is noticed whether its start was or not.
-        tokio::spawn(watch(Arc::clone(container), Arc::clone(exec), end, self.events.clone()));
+        tokio::spawn(watch(self.clone(), Arc::clone(container), Arc::clone(exec), end));
         started?;
         Ok(pid)
     }
@@ -204,12 +204,14 @@ fn status(error: &Error) -> u8 {
 }
 
 /// Waits for the end of an exec's process and announces it.
-async fn watch(container: Arc<Container>, exec: Arc<Exec>, mut end: ProcessEnd, events: Events) {
+async fn watch(sandbox: Sandbox, container: Arc<Container>, exec: Arc<Exec>, mut end: ProcessEnd) {
+    let events = &sandbox.events;
     let status = end.wait().await;
     if container.ran_out_of_memory() {
         events.ran_out_of_memory(&container);
     }
     exec.process.ended(status, |exit| {
+        sandbox.totals().add_end(container.id(), &exec.id, exit.status, end.counts());
         events.exec_exited(&container, &exec.id, exec.process.pid(), exit);
     });
 }

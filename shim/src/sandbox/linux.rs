@@ -35,7 +35,8 @@ pub(super) async fn launch(
     left.write(&request.bundle)?;
     left.write_for_pod(&request.bundle, bundle.pod(), &request.id)?;
     let (linux, launched) = runtime.create(&request.id, &request.bundle, stdio).await?;
-    let held = Held { stdio: held, cgroup, rootfs, linux: Some(linux) };
+    // Its hooks are the OCI runtime's.
+    let held = Held { stdio: held, cgroup, rootfs, linux: Some(linux), hooks: None };
     steps.end();
     let (id, dir, stdio) = (request.id.clone(), request.bundle.clone(), request.stdio.clone());
     Ok(Container::new(id, dir, stdio, launched, held, steps))

@@ -83,7 +83,7 @@ fn make_here(
         let cgroup = Hierarchies::of_this_host()?.cgroup(&bundle.cgroup_path, namespace);
         cgroup.create(bundle.resources.as_ref())?;
         let cgroup = OwnedCgroup::new(cgroup);
-        let left = Leftovers::of(&bundle.cgroup_path);
+        let left = Leftovers::of(&bundle.cgroup_path).with_hooks(bundle.hooks.as_ref());
         left.write(&request.bundle)?;
         left.write_for_pod(&request.bundle, bundle.pod(), &request.id)?;
         Ok::<_, Error>(cgroup)

@@ -36,10 +36,10 @@ fn text(fd: OwnedFd) -> String {
 #[tokio::test]
 async fn orders_arrive_one_by_one_and_descriptors_with_the_one_they_belong_to() {
     let (mut shim, mut vmm) = pair();
-    let files = ["program", "snapshot", "image", "in", "out", "err"]
+    let files = ["program", "snapshot", "image", "account", "in", "out", "err"]
         .map(|text| OwnedFd::from(file_with(text)));
-    let [program, snapshot, image, stdin, stdout, stderr] = files;
-    let handed = Handed { program, snapshot, image, stdio: [stdin, stdout, stderr] };
+    let [program, snapshot, image, account, stdin, stdout, stderr] = files;
+    let handed = Handed { program, snapshot, image, account, stdio: [stdin, stdout, stderr] };
 
     send(&mut shim, &Order::Confine(Box::default()), &[]).await.unwrap();
     send(&mut shim, &Order::Run(workload("a")), &handed.borrowed()).await.unwrap();
@@ -53,6 +53,7 @@ async fn orders_arrive_one_by_one_and_descriptors_with_the_one_they_belong_to() 
     assert_eq!(text(handed.program), "program");
     assert_eq!(text(handed.snapshot), "snapshot");
     assert_eq!(text(handed.image), "image");
+    assert_eq!(text(handed.account), "account");
     assert_eq!(handed.stdio.map(text), ["in", "out", "err"]);
     assert!(matches!(vmm.next().unwrap(), Some(Order::Start)));
     assert!(vmm.next().unwrap().is_none(), "the shim is gone");

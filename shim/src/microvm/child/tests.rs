@@ -30,6 +30,7 @@ async fn served(orders: Vec<Order>, program: &[u8]) -> (Result<u8, ChildError>, 
         program: file.into(),
         snapshot: File::open("/dev/null").unwrap().into(),
         image: File::open("/dev/null").unwrap().into(),
+        account: File::options().write(true).open("/dev/null").unwrap().into(),
         stdio,
     };
     for order in orders {
