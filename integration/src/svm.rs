@@ -3,8 +3,8 @@
 //! tuned to neither.
 //!
 //! The virtual machine has no disk, no network and nothing of the host: an initial RAM file system
-//! holds a static busybox, the kernel modules and what the [`Job`] packs. Four serial ports carry the
-//! console, standard output, standard error and the exit status. Time in it says nothing: it is
+//! holds a static busybox, the kernel modules and what the [`Job`] packs. Control groups are those of
+//! version 2 alone. Four serial ports carry the console, standard output, standard error and the exit status. Time in it says nothing: it is
 //! emulated and slow. But a [counting](Job::counting) one has a clock that goes on by a nanosecond with each
 //! instruction: differences of time are numbers of instructions there, the same whatever this machine does.
 
@@ -35,6 +35,13 @@ const COUNTING: &[&str] =
 /// The first program in the virtual machine. It leaves the status on the last port and turns off.
 const INIT: &str = r#"#!/bin/busybox sh
 export PATH=/bin HOME=/
+# The root of the initial RAM file system cannot be exchanged for another (pivot_root(2)); a mount of it can.
+if [ -z "$mounted" ]; then
+    /bin/busybox mkdir /mounted
+    /bin/busybox mount --bind / /mounted
+    export mounted=1
+    exec /bin/busybox chroot /mounted /init
+fi
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -64,6 +71,7 @@ poweroff -f
 #[derive(Debug)]
 pub struct Job {
     files: BTreeMap<String, Entry>,
+    modules: Vec<&'static str>,
     script: String,
     counting: bool,
 }
@@ -75,13 +83,25 @@ impl Job {
     /// A job that runs `script` with busybox's `sh`.
     #[must_use]
     pub fn new(script: &str) -> Self {
-        Self { files: BTreeMap::new(), script: script.to_owned(), counting: false }
+        Self {
+            files: BTreeMap::new(),
+            modules: vec!["kvm_amd"],
+            script: script.to_owned(),
+            counting: false,
+        }
     }
 
     /// Lets the virtual machine's clock count instructions.
     #[must_use]
     pub fn counting(mut self) -> Self {
         self.counting = true;
+        self
+    }
+
+    /// Loads a kernel module beside KVM's, if it is not built in.
+    #[must_use]
+    pub fn module(mut self, name: &'static str) -> Self {
+        self.modules.push(name);
         self
     }
 
@@ -94,6 +114,12 @@ impl Job {
         let bytes = fs::read(source).with_context(|| format!("read {}", source.display()))?;
         self.files.insert(path.trim_start_matches('/').to_owned(), (0o100_755, bytes));
         Ok(self)
+    }
+
+    /// Packs `text` as the script `path`.
+    pub fn script(&mut self, text: &str, path: &str) -> &mut Self {
+        self.files.insert(path.trim_start_matches('/').to_owned(), (0o100_755, text.into()));
+        self
     }
 
     /// Packs the program `source` as `path`, with the shared libraries it loads at their own paths.
@@ -187,7 +213,7 @@ impl Job {
         add("init", INIT.into());
         add("job", self.script.clone().into());
         let mut modules = Modules { root: kernel.root().to_owned(), busybox, order: Vec::new() };
-        modules.add("kvm_amd")?;
+        self.modules.iter().try_for_each(|name| modules.add(name))?;
         let order: String = modules.order.iter().map(|(name, _)| format!("{name}\n")).collect();
         add("modules/order", order.into());
         for (name, bytes) in modules.order {

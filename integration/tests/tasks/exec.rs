@@ -258,7 +258,8 @@ fn a_signal_to_all_ends_a_task_with_its_execs() {
 #[test]
 fn a_task_that_is_paused_is_paused_with_its_execs_and_killed_with_them() {
     require_kvm!();
-    let it = fixture();
+    let it = Fixture::new("spin", &[]);
+    it.run("c", &["--null-io"]);
     it.tasks.exec(Exec::of("c", "e", &["/app.wasm"])).unwrap();
     it.tasks.start("c", "e").unwrap();
     it.tasks.pause("c").unwrap();
