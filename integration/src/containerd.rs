@@ -1,7 +1,7 @@
 //! A private containerd: its configuration and its start.
 //!
 //! Everything it keeps is below the run's directory. The shim is found where the build left it, like any
-//! runtime, by PATH. With a [`Network`] it has the CRI, as the kubelet of a node would use it: cgroups
+//! runtime, by PATH; before that a test may have put programs into `bin/` of the run's directory. With a [`Network`] it has the CRI, as the kubelet of a node would use it: cgroups
 //! by cgroupfs, ports below 1024 and ICMP for everybody, and two runtimes, `hyperlight` and `runc`.
 
 use std::fs::{self, OpenOptions};
@@ -28,7 +28,7 @@ pub(crate) struct Pods {
 /// Starts containerd in the run's directory; its log goes on where it was.
 pub(crate) fn start(directory: &Path, pods: Option<&Pods>) -> Result<Child> {
     let file = directory.join("containerd.toml");
-    let mut path = vec![binaries()];
+    let mut path = vec![directory.join("bin"), binaries()];
     let mut config = configuration(directory);
     match pods {
         // Of the plugins only those are off that a node without Kubernetes does not use.

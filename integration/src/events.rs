@@ -41,6 +41,8 @@ impl Events {
             .ctr_command(["events"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            // Where containerd is killed on purpose it says that it was.
+            .stderr(Stdio::null())
             .spawn()
             .context("start ctr events")?;
         let output = BufReader::new(ctr.stdout.take().context("no standard output")?);

@@ -12,7 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, getpid, kill_process, set_child_subreaper};
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid,
+};
 
 /// How long what was ended may take to disappear: containerd and the kernel clean up in the
 /// background, on a machine that is busy with the next thing.
@@ -135,6 +137,7 @@ impl Traces {
     pub(crate) fn nothing_more(&self, also: &[PathBuf]) -> Result<()> {
         let since = Instant::now();
         loop {
+            reap_orphans();
             let left: Vec<_> = Self::now(also).0.difference(&self.0).cloned().collect();
             if left.is_empty() {
                 return Ok(());
@@ -161,6 +164,19 @@ impl Traces {
     }
 }
 
+/// Waits for the VMM processes that have come to this one, as a node's init does: the first process of a pid
+/// namespace stays until those of the others that have ended are waited for (pid_namespaces(7)).
+fn reap_orphans() {
+    let own = getpid().as_raw_nonzero().get();
+    let is_orphan = |process: &Process| process.parent == own && process.name == "hyperlight-vmm";
+    for orphan in every_process().iter().filter(|it| is_orphan(it)) {
+        if let Some(pid) = Pid::from_raw(orphan.pid) {
+            // One that lives is none to wait for.
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+    }
+}
+
 /// Ends a process by force, if it is still there.
 pub(crate) fn kill(pid: i32) {
     if let Some(pid) = Pid::from_raw(pid) {
@@ -178,6 +194,8 @@ pub(crate) struct Process {
     pub(crate) parent: i32,
     /// Name, up to 15 bytes.
     pub(crate) name: String,
+    /// Whether it has ended, and is not waited for yet.
+    is_zombie: bool,
 }
 
 /// Every process below this one that has not ended. A zombie of this process has: it is only not
@@ -206,6 +224,12 @@ fn is_watched(process: &Process) -> bool {
 /// Every process but the zombies of this one.
 pub(crate) fn processes() -> Vec<Process> {
     let own = getpid().as_raw_nonzero().get();
+    let mut processes = every_process();
+    processes.retain(|it| !(it.is_zombie && it.parent == own));
+    processes
+}
+
+fn every_process() -> Vec<Process> {
     let parse = |path: &Path| {
         let pid: i32 = path.file_name()?.to_str()?.parse().ok()?;
         // proc_pid_stat(5): "pid (name) state ppid ...", the name may hold spaces and parentheses.
@@ -214,9 +238,8 @@ pub(crate) fn processes() -> Vec<Process> {
         let mut fields = tail.split(' ');
         let state = fields.next()?;
         let parent = fields.next()?.parse().ok()?;
-        let ended = state == "Z" && parent == own;
         let name = head.split_once('(')?.1.to_owned();
-        (!ended).then_some(Process { pid, parent, name })
+        Some(Process { pid, parent, name, is_zombie: state == "Z" })
     };
     names("/proc".as_ref()).iter().filter_map(|path| parse(path)).collect()
 }

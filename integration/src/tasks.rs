@@ -2,6 +2,8 @@
 
 use anyhow::{Context as _, Result};
 use containerd_client::services::v1 as api;
+use containerd_client::services::v1::snapshots::MountsRequest;
+use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::tonic::transport::Channel;
 use containerd_client::tonic::{Request, Response, Status};
@@ -73,6 +75,21 @@ impl Tasks {
         let channel = runtime.block_on(containerd_client::connect(node.socket()));
         let channel = channel.context("connect to containerd")?;
         Ok(Self { runtime, channel, namespace: node.namespace().to_owned() })
+    }
+
+    /// Create, without streams, of a container of containerd's default snapshotter, whose snapshot has its name.
+    ///
+    /// # Errors
+    ///
+    /// What containerd answers.
+    pub fn create(&self, id: &str) -> Answer<u32> {
+        let key = id.to_owned();
+        let request = MountsRequest { snapshotter: "overlayfs".to_owned(), key };
+        let mut snapshots = SnapshotsClient::new(self.channel.clone());
+        let rootfs = self.answer(snapshots.mounts(self.request(request)))?.mounts;
+        let container_id = id.to_owned();
+        let request = api::CreateTaskRequest { container_id, rootfs, ..Default::default() };
+        self.answer(self.client().create(self.request(request))).map(|response| response.pid)
     }
 
     /// Start.

@@ -127,3 +127,27 @@ fn a_network_namespace_that_is_gone_is_named() {
     assert!(outcome.stderr.contains("/nonexistent/netns"), "{outcome:?}");
     node.nothing_left().unwrap();
 }
+
+#[test]
+fn the_log_tells_what_was_counted_at_the_end_of_a_task_and_of_a_shim() {
+    require_kvm!();
+    let node = Node::start().unwrap();
+    let reference = node.pull_component("hello", &program("hello").unwrap()).unwrap();
+    let trap = node.pull_component("trap", &program("unreachable").unwrap()).unwrap();
+    // Once before, so that there is a snapshot.
+    node.run(&reference, "before", &[]).unwrap().success().unwrap();
+
+    node.run(&reference, "counted", &[]).unwrap().success().unwrap();
+    assert_eq!(node.run(&trap, "trapped", &[]).unwrap().code(), 134);
+
+    // The logger writes values with quotes or without.
+    let log = node.log().replace('"', "");
+    let line = |words: &[&str]| {
+        let line = log.lines().find(|line| words.iter().all(|word| line.contains(word)));
+        line.unwrap_or_else(|| panic!("no line with {words:?} in:\n{log}"))
+    };
+    let end = line(&["task=counted", "micro_vms=1", "status=0"]);
+    assert!(end.contains("faults=0") && !end.contains("doorbell_exits=0"), "{end}");
+    line(&["task=trapped", "micro_vms=1", "faults=1", "status=134"]);
+    line(&["totals", "tasks=1", "snapshot_hits=1", "compilations=0", "killed=0", "micro_vms=1"]);
+}

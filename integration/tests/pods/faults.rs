@@ -1,12 +1,16 @@
-//! containerd or a shim that is killed under running pods.
+//! Each process of a pod is killed (`kill -9`) at each step of its life. Then the pod can still be stopped and
+//! removed, and nothing of it is left.
 
-use integration::cri::container;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use integration::cri::{Sandbox, container};
 use integration::process::{HANG_LIMIT, wait_until};
-use integration::{Cri, require_kvm};
+use integration::{Cri, micro_vms, require_kvm, tools};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::{address, ask, pull, remove, script, wait_for_line};
+use crate::{address, ask, lines, pull, remove, script, wait_for_line};
 
 #[test]
 fn pods_outlive_a_containerd_that_is_killed() {
@@ -65,4 +69,255 @@ fn a_pod_whose_shim_is_killed_is_not_ready_and_can_be_removed() {
     })
     .unwrap();
     remove(&cri, &sandbox);
+}
+
+/// How far a pod has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    /// It has its namespaces, and no container.
+    Ready,
+    /// Its containers are made.
+    Created,
+    /// A component and a Linux container run.
+    Running,
+    /// A program runs beside that of the Linux container.
+    Executing,
+    /// Its containers have ended.
+    Exited,
+    /// It is stopped.
+    Stopped,
+}
+
+/// Who is killed.
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    Containerd,
+    Shim,
+    /// The process that the pod's namespaces belong to.
+    Holder,
+    /// The process of the component's micro-VM.
+    Vmm,
+    /// The process of the Linux container.
+    Sidecar,
+}
+
+/// A test for each row: its name, the step and the victim.
+macro_rules! rows {
+    ($($name:ident: $step:ident, $victim:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            require_kvm!();
+            row(Step::$step, Victim::$victim);
+        })*
+    };
+}
+
+rows! {
+    containerd_is_killed_when_the_pod_is_ready: Ready, Containerd;
+    containerd_is_killed_when_the_containers_are_made: Created, Containerd;
+    containerd_is_killed_during_an_exec: Executing, Containerd;
+    containerd_is_killed_when_the_containers_have_ended: Exited, Containerd;
+    containerd_is_killed_when_the_pod_is_stopped: Stopped, Containerd;
+    the_shim_is_killed_when_the_pod_is_ready: Ready, Shim;
+    the_shim_is_killed_when_the_containers_are_made: Created, Shim;
+    the_shim_is_killed_when_the_containers_run: Running, Shim;
+    the_shim_is_killed_during_an_exec: Executing, Shim;
+    the_shim_is_killed_when_the_containers_have_ended: Exited, Shim;
+    the_holder_is_killed_when_the_pod_is_ready: Ready, Holder;
+    the_holder_is_killed_when_the_containers_are_made: Created, Holder;
+    the_holder_is_killed_when_the_containers_run: Running, Holder;
+    the_holder_is_killed_during_an_exec: Executing, Holder;
+    the_holder_is_killed_when_the_containers_have_ended: Exited, Holder;
+    the_vmm_is_killed_when_the_containers_run: Running, Vmm;
+    the_vmm_is_killed_during_an_exec: Executing, Vmm;
+    the_sidecar_is_killed_when_the_containers_run: Running, Sidecar;
+    the_sidecar_is_killed_during_an_exec: Executing, Sidecar;
+}
+
+fn row(step: Step, victim: Victim) {
+    let mut cri = Cri::start().unwrap();
+    let (spin, busybox) = (pull(&cri, "spin"), cri.pull_busybox().unwrap());
+    let sandbox = cri.run_pod(&cri.pod("faulty")).unwrap();
+    let containers = reach(&cri, &sandbox, step, [&spin, &busybox]);
+    match victim {
+        Victim::Containerd => cri.restart_containerd().unwrap(),
+        Victim::Shim => cri.node().shims().into_iter().for_each(kill),
+        Victim::Holder => kill(pid_of(&cri, &["inspectp", &sandbox.id])),
+        Victim::Vmm => kill(pid_of(&cri, &["inspect", &containers[0]])),
+        Victim::Sidecar => kill(pid_of(&cri, &["inspect", &containers[1]])),
+    }
+
+    // Of what has died the CRI knows, and of what lives that it lives.
+    let state = |id: &str| cri.status(id).unwrap()["state"].clone();
+    let becomes = |id: &str, wanted: &str| {
+        let is_it = || cri.status(id).is_ok_and(|status| status["state"] == wanted);
+        wait_until(&format!("{id} to be {wanted}"), HANG_LIMIT, is_it).unwrap();
+    };
+    let runs = (Step::Running..=Step::Executing).contains(&step);
+    match victim {
+        Victim::Containerd if step < Step::Stopped => {
+            assert_eq!(cri.pod_status(&sandbox).unwrap()["state"], "SANDBOX_READY");
+            for id in &containers {
+                let expected = match step {
+                    Step::Created => "CONTAINER_CREATED",
+                    Step::Exited => "CONTAINER_EXITED",
+                    _ => "CONTAINER_RUNNING",
+                };
+                assert_eq!(state(id), expected);
+            }
+        }
+        Victim::Containerd => {
+            assert_eq!(cri.pod_status(&sandbox).unwrap()["state"], "SANDBOX_NOTREADY");
+        }
+        Victim::Shim | Victim::Holder => {
+            let not_ready =
+                || cri.pod_status(&sandbox).is_ok_and(|it| it["state"] == "SANDBOX_NOTREADY");
+            wait_until("the pod to be not ready", HANG_LIMIT, not_ready).unwrap();
+            if matches!(victim, Victim::Shim) && runs {
+                containers.iter().for_each(|id| becomes(id, "CONTAINER_EXITED"));
+            }
+        }
+        Victim::Vmm | Victim::Sidecar => {
+            let [ended, other] = match victim {
+                Victim::Vmm => [&containers[0], &containers[1]],
+                _ => [&containers[1], &containers[0]],
+            };
+            becomes(ended, "CONTAINER_EXITED");
+            assert_eq!(cri.status(ended).unwrap()["exitCode"], 137);
+            assert_eq!(state(other), "CONTAINER_RUNNING");
+        }
+    }
+    // Dropping the node asserts that nothing is left.
+    remove(&cri, &sandbox);
+    assert!(micro_vms().is_empty());
+}
+
+/// Brings a pod that is ready as far as `step`; returns the ids of its containers.
+fn reach(cri: &Cri, sandbox: &Sandbox, step: Step, [spin, busybox]: [&str; 2]) -> Vec<String> {
+    if step == Step::Ready {
+        return Vec::new();
+    }
+    let configs = [
+        container("component", spin, &["spin"]),
+        script("sidecar", busybox, "echo ready; exec sleep 1234567"),
+    ];
+    let ids: Vec<_> = configs.iter().map(|it| cri.create(sandbox, it).unwrap()).collect();
+    if step == Step::Created {
+        return ids;
+    }
+    ids.iter().for_each(|id| drop(cri.text(&["start", id]).unwrap()));
+    wait_for_line(cri, sandbox, "sidecar", "ready");
+    match step {
+        Step::Executing => {
+            let exec = "echo executing >/proc/1/fd/1; exec sleep 1234567";
+            let mut command = cri.command(&["exec", &ids[1], "/bin/busybox", "sh", "-c", exec]);
+            let mut client = command.spawn().unwrap();
+            wait_for_line(cri, sandbox, "sidecar", "executing");
+            // The program runs on without its client.
+            client.kill().unwrap();
+            client.wait().unwrap();
+        }
+        Step::Exited | Step::Stopped => {
+            for id in &ids {
+                cri.text(&["stop", "--timeout", "0", id]).unwrap();
+            }
+            if step == Step::Stopped {
+                cri.stop_pod(sandbox).unwrap();
+            }
+        }
+        Step::Ready | Step::Created | Step::Running => {}
+    }
+    ids
+}
+
+/// The process that `crictl` tells for a pod or a container.
+fn pid_of(cri: &Cri, arguments: &[&str]) -> i32 {
+    let told = cri.json(arguments).unwrap();
+    i32::try_from(told["info"]["pid"].as_i64().unwrap()).unwrap()
+}
+
+fn kill(pid: i32) {
+    // One that has ended meanwhile is as good.
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+}
+
+/// Puts a program before runc: at its next `action` it is killed after `delay`, a number of seconds.
+fn kill_runc(cri: &Cri, action: &str, delay: &str) {
+    let runc = tools::tree("runc").unwrap().file(&["runc"]).unwrap();
+    let bin = cri.node().directory().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let armed = bin.join("armed");
+    let program = format!(
+        "#!/bin/sh\n\
+         case \" $* \" in *' {action} '*)\n\
+             rm {armed} 2>/dev/null && exec timeout -s KILL {delay} {runc} \"$@\";;\n\
+         esac\n\
+         exec {runc} \"$@\"\n",
+        armed = armed.display(),
+        runc = runc.display(),
+    );
+    fs::write(&armed, "").unwrap();
+    // The shim may be running it: it is replaced, not changed.
+    let (partial, whole) = (bin.join("runc.partial"), bin.join("runc"));
+    fs::write(&partial, program).unwrap();
+    fs::set_permissions(&partial, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(partial, whole).unwrap();
+}
+
+/// Moments at which runc has done nothing, something, and most of what it does, in seconds.
+const DELAYS: [&str; 4] = ["0.001", "0.02", "0.05", "0.1"];
+
+#[test]
+fn nothing_is_left_of_a_sidecar_whose_runc_is_killed_while_it_creates_or_starts() {
+    require_kvm!();
+    let cri = Cri::start().unwrap();
+    let busybox = cri.pull_busybox().unwrap();
+    for (number, (action, delay)) in
+        ["create", "start"].into_iter().flat_map(|it| DELAYS.map(|delay| (it, delay))).enumerate()
+    {
+        let sandbox = cri.run_pod(&cri.pod(&format!("pod-{number}"))).unwrap();
+        let config = script("sidecar", &busybox, "echo ready; exec sleep 1234567");
+        let id = cri.create(&sandbox, &config).unwrap();
+        kill_runc(&cri, action, delay);
+
+        let started = cri.crictl(&["start", &id]).unwrap();
+
+        // It may have been done before.
+        if started.code() != 0 {
+            let words = format!("could not {action} the Linux container");
+            assert!(started.stderr.contains(&words), "{action} {delay}: {started:?}");
+        }
+        remove(&cri, &sandbox);
+        cri.node().nothing_left().unwrap();
+    }
+    fs::remove_dir_all(cri.node().directory().join("bin")).unwrap();
+}
+
+#[test]
+fn a_sidecar_whose_runc_is_killed_during_an_exec_or_its_removal_goes_all_the_same() {
+    require_kvm!();
+    let cri = Cri::start().unwrap();
+    let busybox = cri.pull_busybox().unwrap();
+    for (number, (action, delay)) in
+        ["exec", "delete"].into_iter().flat_map(|it| DELAYS.map(|delay| (it, delay))).enumerate()
+    {
+        let sandbox = cri.run_pod(&cri.pod(&format!("pod-{number}"))).unwrap();
+        let config = script("sidecar", &busybox, "echo ready; exec sleep 1234567");
+        let id = cri.run(&sandbox, &config).unwrap();
+        wait_for_line(&cri, &sandbox, "sidecar", "ready");
+        kill_runc(&cri, action, delay);
+
+        // The one may fail, the other is tried again.
+        drop(cri.crictl(&["exec", &id, "/bin/busybox", "true"]).unwrap());
+
+        assert_eq!(lines(&sandbox, "sidecar"), ["ready"]);
+        assert_eq!(cri.status(&id).unwrap()["state"], "CONTAINER_RUNNING");
+        let stopped = || cri.stop_pod(&sandbox).is_ok();
+        wait_until("the pod to be stopped", HANG_LIMIT, stopped).unwrap();
+        let removed = || cri.text(&["rmp", &sandbox.id]).is_ok();
+        wait_until("the pod to be removed", HANG_LIMIT, removed).unwrap();
+        cri.remove_cgroup(&sandbox).unwrap();
+        cri.node().nothing_left().unwrap();
+    }
+    fs::remove_dir_all(cri.node().directory().join("bin")).unwrap();
 }

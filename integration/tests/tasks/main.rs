@@ -4,6 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod exec;
+mod faults;
+mod full_disks;
+mod hooks;
+mod lifecycles;
+mod memory;
 mod pause;
 mod refusals;
 mod specifications;
@@ -44,6 +49,13 @@ impl Fixture {
     /// Runs it in the background as `id`; `options` are those of `ctr run`.
     fn run(&self, id: &str, options: &[&str]) {
         let mut command = self.node.ctr_command(["run", "--detach", "--runtime", RUNTIME]);
+        let command = command.args(options).args([&self.reference, id]);
+        process::run(command).unwrap().success().unwrap();
+    }
+
+    /// Makes the container `id` without a task; `options` are those of `ctr container create`.
+    fn container(&self, id: &str, options: &[&str]) {
+        let mut command = self.node.ctr_command(["container", "create", "--runtime", RUNTIME]);
         let command = command.args(options).args([&self.reference, id]);
         process::run(command).unwrap().success().unwrap();
     }

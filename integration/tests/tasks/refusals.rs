@@ -91,3 +91,32 @@ fn a_checkpoint_is_refused_and_the_task_goes_on() {
     it.wait_for("r", "", "RUNNING");
     it.remove("r");
 }
+
+#[test]
+fn a_task_that_is_killed_before_its_start_has_ended() {
+    require_kvm!();
+    let it = Fixture::new("spin", &[]);
+    it.container("r", &[]);
+    it.tasks.create("r").unwrap();
+    assert_eq!(it.tasks.create("r").unwrap_err().0, Code::AlreadyExists);
+
+    it.tasks.kill("r", "", 9, false).unwrap();
+
+    assert_eq!(it.tasks.wait("r", "").unwrap(), 137);
+    assert_eq!(it.tasks.start("r", "").unwrap_err().0, Code::NotFound);
+    assert_eq!(it.tasks.delete("r").unwrap(), 137);
+    it.events.expect("r", &["create", "exit", "delete"]).unwrap();
+    it.ctr(&["container", "rm", "r"]);
+}
+
+#[test]
+fn options_of_another_runtime_change_nothing() {
+    require_kvm!();
+    let it = Fixture::new("hello", &[]);
+    let options = ["--runtime-config-path", "/nonexistent/config"];
+
+    let mut command = it.node.run_command(&it.reference, "r", &options, &[]);
+    let outcome = integration::process::run(&mut command).unwrap();
+
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "hello, world\n"), "{outcome:?}");
+}

@@ -1,0 +1,124 @@
+//! Many lives of tasks with a process killed at a random moment of each; nothing may be left after any.
+//!
+//! `HYPERLIGHT_TEST_LIFECYCLES` says how many, `HYPERLIGHT_TEST_SEED` repeats what a failure has printed.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use integration::process::{self, HANG_LIMIT, wait_until};
+use integration::{Code, Exec, Node, RUNTIME, Tasks, micro_vms, require_kvm, say};
+
+use super::Fixture;
+use super::faults::kill;
+
+/// A node that lives come and go on, without a listener to events, which would be a process that is left.
+struct Lives {
+    tasks: Tasks,
+    reference: String,
+    node: Node,
+}
+
+/// How many, unless the environment says it.
+const LIFECYCLES: u64 = 50;
+
+/// The longest time from the beginning of a life to the kill: that of an undisturbed one, about.
+const LIFE: Duration = Duration::from_millis(250);
+
+/// Numbers of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|value| value.parse().unwrap())
+}
+
+#[test]
+fn nothing_is_left_of_lives_with_a_process_killed_at_any_moment() {
+    require_kvm!();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let seed = number("HYPERLIGHT_TEST_SEED").unwrap_or(now.as_secs());
+    let count = number("HYPERLIGHT_TEST_LIFECYCLES").unwrap_or(LIFECYCLES);
+    say(&format!("{count} lives with random kills: HYPERLIGHT_TEST_SEED={seed}"));
+    let mut random = Random(seed);
+    let Fixture { tasks, reference, node, .. } = Fixture::new("spin", &[]);
+    let mut it = Lives { tasks, reference, node };
+    for life in 0..count {
+        if life % 100 == 99 {
+            say(&format!("life {} of {count}", life + 1));
+        }
+        let told = format!("life {life} of HYPERLIGHT_TEST_SEED={seed}");
+        live(&mut it, &mut random, life, &told);
+    }
+}
+
+/// One life; `told` names it in failures.
+fn live(it: &mut Lives, random: &mut Random, life: u64, told: &str) {
+    let id = format!("life-{life}");
+    let (containerd, shims) = (it.node.containerd(), it.node.shims());
+    assert!(shims.is_empty(), "{told}: {shims:?}");
+    let victim = random.below(8);
+    let delay = Duration::from_micros(random.below(LIFE.as_micros().try_into().unwrap()));
+    let (executes, pauses) = (random.below(2) == 0, random.below(2) == 0);
+    let mut command = it.node.ctr_command(["container", "create", "--runtime", RUNTIME]);
+    process::run(command.args([&it.reference, &id])).unwrap().success().unwrap();
+    std::thread::scope(|scope| {
+        let node = &it.node;
+        scope.spawn(move || {
+            std::thread::sleep(delay);
+            match victim {
+                0 => kill(containerd),
+                1..4 => node.shims().into_iter().for_each(kill),
+                _ => micro_vms().into_iter().take(1).for_each(|vm| kill(vm.pid)),
+            }
+        });
+        // Each step may be refused from the kill on.
+        steps(&it.tasks, &id, executes, pauses);
+    });
+    if victim == 0 {
+        it.node.restart_containerd().unwrap();
+        it.tasks = Tasks::connect(&it.node).unwrap();
+    }
+    wait_until(&format!("{told}: the task to be gone"), HANG_LIMIT, || is_removed(it, &id))
+        .unwrap();
+    it.node.ctr(["container", "rm", &id]).unwrap().success().unwrap();
+    it.node.nothing_left().unwrap_or_else(|left| {
+        panic!("{told}, victim {victim} after {delay:?}: {left:#}\n{}", it.node.log())
+    });
+}
+
+fn steps(tasks: &Tasks, id: &str, executes: bool, pauses: bool) {
+    drop(tasks.create(id));
+    drop(tasks.start(id, ""));
+    if executes {
+        drop(tasks.exec(Exec::of(id, "e", &["/app.wasm"])));
+        drop(tasks.start(id, "e"));
+    }
+    if pauses {
+        drop(tasks.pause(id));
+        drop(tasks.resume(id));
+    }
+    drop(tasks.kill(id, "", 15, true));
+    drop(tasks.wait(id, ""));
+    drop(tasks.delete(id));
+}
+
+/// Has what is left of the task removed, as a client would that knows nothing; tells whether it is gone.
+fn is_removed(it: &Lives, id: &str) -> bool {
+    match it.tasks.get(id, "") {
+        Err((code, _)) => code == Code::NotFound,
+        Ok(_) => {
+            drop(it.tasks.kill(id, "", 9, true));
+            drop(it.tasks.resume(id));
+            drop(it.tasks.delete(id));
+            false
+        }
+    }
+}
