@@ -7,6 +7,8 @@
 //!
 //! Source: OCI runtime specification 1.2, runtime.md; runc(8).
 
+mod orphans;
+
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -110,6 +112,7 @@ impl OciRuntime {
     ) -> Result<(LinuxContainer, Launched), LinuxError> {
         // Its parent ends before it does; this process is then the next.
         set_child_subreaper(Some(Pid::INIT)).map_err(|errno| LinuxError::Adopt(errno.into()))?;
+        orphans::reap();
         let container =
             LinuxContainer { runtime: self.clone(), id: id.to_owned(), bundle: bundle.to_owned() };
         let pid_file = bundle.join(PID_FILE);
