@@ -17,7 +17,8 @@ pub struct Counts {
     pub doorbell_exits: u64,
     /// VM exits by a signal.
     pub interrupted_exits: u64,
-    /// Runs that ended by a fault of the guest: a trap, a breach of the contract, the end of its memory.
+    /// Runs that ended by a fault of the guest: a breach of the contract, the end of its memory. A trap is
+    /// the program's, and tells itself by its status.
     pub faults: u64,
 }
 

@@ -47,7 +47,11 @@ pub(super) async fn create(
 pub(super) async fn given_up(hooks: Option<&Hooks>) {
     let Some(hooks) = hooks.cloned() else { return };
     // They tell the log what went wrong.
-    let _ = apart(move || Ok(hooks.given_up())).await;
+    let ran = apart(move || {
+        hooks.given_up();
+        Ok(())
+    });
+    let _ = ran.await;
 }
 
 impl Sandbox {
