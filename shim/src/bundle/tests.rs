@@ -260,6 +260,7 @@ fn a_pause_container_is_a_pod() {
         cgroup_path: "kubepods/x/y".into(),
         resources: None,
         oom_score_adj: Some(100),
+        hooks: None,
     };
     assert_eq!(*pod, expected);
 }
