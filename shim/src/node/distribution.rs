@@ -16,7 +16,7 @@ pub struct Distribution {
     pub drop_in: PathBuf,
     /// How containerd comes to read it.
     pub imports: Imports,
-    /// containerd's program: a path, or a name to be looked for in [`PATH`].
+    /// containerd's program: a path, or a name to be looked for in `PATH`.
     pub containerd: PathBuf,
     /// containerd's socket.
     pub socket: PathBuf,
