@@ -18,7 +18,6 @@ mod entry;
 mod error;
 mod identity;
 mod key;
-mod large_pages;
 mod lock;
 mod seen;
 mod snapshot;

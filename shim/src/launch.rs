@@ -18,7 +18,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -29,11 +29,13 @@ use rustix::process::{
 };
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use self::channel::{Handed, Order, Report};
 use crate::bundle::Namespace;
 use crate::counts::Counts;
 use crate::microvm::SUBCOMMAND;
+use crate::page_cache;
 use crate::stdio::TaskStdio;
 use crate::workload::Workload;
 
@@ -107,6 +109,7 @@ pub struct Idle {
     pidfd: OwnedFd,
     child: Child,
     socket: tokio::net::UnixStream,
+    read_in: Option<JoinHandle<()>>,
 }
 
 /// A process of a task that is ready to be started, or runs: a VMM, mostly.
@@ -225,12 +228,14 @@ impl Program {
             .stdout(Stdio::null())
             .kill_on_drop(true);
         let child = spawn(command).map_err(LaunchError::Spawn)?;
+        let file = self.file.clone();
+        let read_in = Some(spawn_blocking(move || read_in(&file)));
         let no_id = || LaunchError::Spawn(io::Error::other("no process id"));
         let pid = child.id().ok_or_else(no_id)?;
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(no_id)?;
         let pidfd = pidfd_open(raw, PidfdFlags::empty())
             .map_err(|errno| LaunchError::Spawn(errno.into()))?;
-        Ok(Idle { pid, pidfd, child, socket })
+        Ok(Idle { pid, pidfd, child, socket, read_in })
     }
 }
 
@@ -256,12 +261,17 @@ impl Idle {
     }
 
     /// Has it join a control group by `files`; whether it could is told by its answer to
-    /// [`run`](Self::run).
+    /// [`run`](Self::run). Not before its program is on its way into the page cache: what it reads in
+    /// afterwards is charged to that group.
     ///
     /// # Errors
     ///
     /// It cannot be told.
     pub async fn join(&mut self, files: Vec<PathBuf>) -> Result<(), LaunchError> {
+        if let Some(read_in) = self.read_in.take() {
+            // It is none the worse for being read later.
+            let _ = read_in.await;
+        }
         self.tell(Order::Join(files)).await
     }
 
@@ -321,7 +331,7 @@ impl Idle {
         let exchanged = tokio::time::timeout(READY_LIMIT, exchanged).await;
         let outcome = match exchanged {
             Ok(Ok(Some(Report::Ready(cost)))) => {
-                let Self { pid, pidfd, child, socket } = self;
+                let Self { pid, pidfd, child, socket, read_in: _ } = self;
                 return Ok(Launched {
                     pid,
                     pidfd,
@@ -380,6 +390,14 @@ impl Starter {
             written if written == line.len() => Ok(()),
             _less => Err(io::ErrorKind::WriteZero.into()),
         }
+    }
+}
+
+/// Has the page cache hold a program. Its text is not mapped by large pages.
+fn read_in(program: &Path) {
+    match File::open(program) {
+        Ok(file) => page_cache::begin_to_read_in_data(&file),
+        Err(error) => log::debug!("read {} in: {error}", program.display()),
     }
 }
 

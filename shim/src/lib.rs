@@ -30,6 +30,7 @@ pub mod linux;
 pub mod microvm;
 pub mod net;
 pub mod node;
+mod page_cache;
 pub mod rootfs;
 pub mod sandbox;
 pub mod serve;

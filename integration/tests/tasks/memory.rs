@@ -1,9 +1,10 @@
 //! The end of memory: what the kernel kills is told as such.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use integration::{Exec, require_kvm};
+use rustix::fs::{Advice, fadvise};
 
 use super::Fixture;
 
@@ -55,4 +56,39 @@ fn an_exec_that_the_kernel_kills_for_want_of_memory_is_told_as_such() {
     assert_eq!(events[5].content["id"], "e");
     assert_eq!(it.tasks.get("c", "").unwrap().0, "RUNNING");
     it.remove("c");
+}
+
+/// Has the next start read from the disk what it maps: the shim's program, and what the node has compiled.
+fn empty_page_cache() {
+    let cached = fs::read_dir("/var/cache/hyperlight").unwrap().map(|entry| entry.unwrap().path());
+    let shim = integration::binaries().join("containerd-shim-hyperlight-v1");
+    for path in cached.chain([shim]) {
+        let file = File::open(&path).unwrap();
+        // What is not on the disk stays.
+        file.sync_all().unwrap();
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    }
+}
+
+#[test]
+fn a_volume_in_memory_that_fills_the_limit_ends_the_container() {
+    require_kvm!();
+    let it = Fixture::new("fill_disk.rs_p1", &[]);
+    // Compiles the program; it lacks its volume, and ends.
+    it.run("first", &["--null-io"]);
+    it.wait_for("first", "", "STOPPED");
+    it.remove("first");
+    let limit = (96 * MIB).to_string();
+    let volume = "type=tmpfs,src=tmpfs,dst=/data,options=mode=755";
+    let options = ["--null-io", "--memory-limit", &limit, "--mount", volume];
+
+    // What is in a tmpfs cannot be given up. What the VMM process maps can, if it is charged to the container: then
+    // the kernel would do that again and again, and never find that there is no memory.
+    empty_page_cache();
+    it.run("full", &options);
+
+    it.wait_for("full", "", "STOPPED");
+    assert_eq!(it.tasks.get("full", "").unwrap().2, 137);
+    it.events.expect("full", &["create", "start", "oom", "exit"]).unwrap();
+    it.remove("full");
 }

@@ -5,8 +5,9 @@
 //! finds accidents (a torn write, a bad disk, a copy that broke off); against people there are the
 //! directory's and the file's owner and permissions.
 //!
-//! The content is read and summed once per boot, not at every start: [`seen`](super::seen). An open file
-//! is locked in shared mode, by which whoever makes room sees that it is in use.
+//! The content is summed once per boot, not at every start: [`seen`](super::seen); but at every start it is read
+//! into the page cache if it is not there, so that no VMM process is charged with it ([`page_cache`]). An open
+//! file is locked in shared mode, by which whoever makes room sees that it is in use.
 
 use std::fs::File;
 use std::io;
@@ -21,9 +22,10 @@ use vmm::PROGRAM_BYTES_MAX;
 use super::checksum::checksum;
 use super::identity::{Identity, is_settled};
 use super::key::Key;
+use super::seen;
 use super::store::PIECE_BYTES;
 use super::trailer::{TRAILER_BYTES, Trailer};
-use super::{large_pages, seen};
+use crate::page_cache;
 
 /// Which file of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +85,7 @@ pub(super) fn read(dir: &File, key: &Key, kind: Kind) -> io::Result<Option<Store
     }
     // Where there are no such locks, a program in use may lose its name, which does not disturb it.
     let _ = flock(&file, FlockOperation::NonBlockingLockShared);
+    read_in(&file, kind, &stat);
     let (trailer, end) = trailer(&file, &stat)?;
     if trailer.key != *key.bytes() {
         return Err(unsound("it is another file by that name"));
@@ -92,9 +95,6 @@ pub(super) fn read(dir: &File, key: &Key, kind: Kind) -> io::Result<Option<Store
     if identity.is_none_or(|identity| !seen::recognises(dir, &name, &identity)) {
         // Asked before the content is read: what changes from here on has another time.
         let is_settled = is_settled(&stat);
-        if kind != Kind::Snapshot {
-            large_pages::read_in(&file, end);
-        }
         if checksum(&file, end)? != trailer.checksum {
             return Err(unsound("it is damaged"));
         }
@@ -105,6 +105,17 @@ pub(super) fn read(dir: &File, key: &Key, kind: Kind) -> io::Result<Option<Store
         }
     }
     Ok(Some(Stored { file, trailer }))
+}
+
+/// Has the file in the page cache for those who map it. First of all: what is read by read(2) before is there in
+/// small pieces.
+fn read_in(file: &File, kind: Kind, stat: &Stat) {
+    let size = u64::try_from(stat.st_size).unwrap_or_default();
+    match kind {
+        // One that is larger will be refused.
+        Kind::Program | Kind::GuestImage => page_cache::read_in(file, size.min(PROGRAM_BYTES_MAX)),
+        Kind::Snapshot => page_cache::begin_to_read_in_data(file),
+    }
 }
 
 /// Refuses what would be read in as a whole and can be no program.
