@@ -1,7 +1,7 @@
 //! A VMM process that a guest has taken over, for the tests of the jail (`tests/jail`).
 //!
-//! It is the process of a task up to the moment at which the program would start. Then it does what its first
-//! argument says, with the further ones, and says on standard output what came of it: `done`, or the
+//! It is the process of a task up to the moment at which the program would start or, if its first argument is
+//! `compiler`, a compiler's up to its work. Then it does what the next argument says, with the further ones, and says on standard output what came of it: `done`, or the
 //! error's name. It ends with status 0 if it succeeded, 1 if it was refused.
 #![expect(unsafe_code, reason = "arbitrary system calls are made")]
 // UNSAFETY: the point is to make system calls that no safe interface has.
@@ -18,15 +18,23 @@ use nix::libc::{self, c_long};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    shim::microvm::taken_over_main(|| {
-        let (said, status) = match attempt(&words) {
-            Ok(said) => (said, 0),
-            Err(error) => (format!("{error}"), 1),
-        };
-        // A reader that is gone has nothing to learn.
-        let _ = writeln!(io::stdout(), "{said}");
-        status
-    })
+    match words.split_first() {
+        Some((first, words)) if first == "compiler" => {
+            shim::compile::taken_over_main(|| status(words))
+        }
+        _ => shim::microvm::taken_over_main(|| status(&words)),
+    }
+}
+
+/// Does what the words say, and says what came of it.
+fn status(words: &[String]) -> u8 {
+    let (said, status) = match attempt(words) {
+        Ok(said) => (said, 0),
+        Err(error) => (format!("{error}"), 1),
+    };
+    // A reader that is gone has nothing to learn.
+    let _ = writeln!(io::stdout(), "{said}");
+    status
 }
 
 /// Does what the words say.

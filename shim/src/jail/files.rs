@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
-    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
 /// The first version with which everything works.
@@ -29,12 +29,16 @@ pub(super) struct Opened {
     pub(super) read_only: bool,
 }
 
-/// Restricts this thread, and those that it makes, to `opened`. Paths that do not exist are left out.
+/// Restricts this thread, and those that it makes, to `opened`. Paths that do not exist are left out. Tells
+/// whether the kernel has all of the rules.
 ///
 /// # Errors
 ///
 /// The kernel has no Landlock, or one that is too old.
-pub(super) fn restrict(opened: &[Opened], has_network: bool) -> Result<(), RulesetError> {
+pub(super) fn restrict(
+    opened: &[Opened],
+    has_network: bool,
+) -> Result<RulesetStatus, RulesetError> {
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(OLDEST))?
@@ -51,7 +55,7 @@ pub(super) fn restrict(opened: &[Opened], has_network: bool) -> Result<(), Rules
         let access = access(*read_only, path.is_dir());
         ruleset = ruleset.add_rule(PathBeneath::new(fd, access))?;
     }
-    ruleset.restrict_self().map(drop)
+    ruleset.restrict_self().map(|status| status.ruleset)
 }
 
 /// What is read to look up names and to trust servers: the configuration of the system, where its
@@ -79,3 +83,6 @@ fn access(read_only: bool, is_dir: bool) -> BitFlags<AccessFs> {
     let access = if read_only { read } else { read | write };
     if is_dir { access } else { access & AccessFs::from_file(NEWEST) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,10 +132,15 @@ impl Ended {
     }
 }
 
+/// The program that stands for a process that was taken over.
+fn taken_over() -> PathBuf {
+    let examples = PathBuf::from(env!("CARGO_BIN_EXE_hyperlight")).with_file_name("examples");
+    examples.join("taken_over")
+}
+
 fn spawn(words: &[&str]) -> Idle {
-    let file = PathBuf::from(env!("CARGO_BIN_EXE_hyperlight")).with_file_name("examples");
     let args = words.iter().map(|word| (*word).to_owned()).collect();
-    Program { file: file.join("taken_over"), args }.spawn_in(&Namespace::New).unwrap()
+    Program { file: taken_over(), args }.spawn_in(&Namespace::New).unwrap()
 }
 
 /// A command that does nothing.
