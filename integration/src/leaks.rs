@@ -96,7 +96,11 @@ impl Traces {
         }
         for line in text("/proc/self/mountinfo").lines() {
             // Field 5 of proc_pid_mountinfo(5): the mount point.
-            lines.insert(format!("mount {}", line.split(' ').nth(4).unwrap_or(line)));
+            let point = line.split(' ').nth(4).unwrap_or(line);
+            // The first `ip netns add` since boot mounts the directory of names on itself, for good.
+            if point != "/run/netns" {
+                lines.insert(format!("mount {point}"));
+            }
         }
         for directory in directories("/sys/fs/cgroup".as_ref()) {
             // A run's own directory is for the node to remove; what is below it is a container's.
