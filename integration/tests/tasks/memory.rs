@@ -30,6 +30,9 @@ fn limit_the_run(it: &Fixture, bytes: u64) {
 fn a_task_that_the_kernel_kills_for_want_of_memory_is_told_as_such() {
     require_kvm!();
     let it = Fixture::new("fill_memory", &[]);
+    // The first start makes the snapshot, which takes more.
+    it.run("first", &["--null-io"]);
+    it.remove("first");
     limit_the_run(&it, 48 * MIB);
 
     it.run("hungry", &["--null-io"]);
@@ -44,6 +47,11 @@ fn a_task_that_the_kernel_kills_for_want_of_memory_is_told_as_such() {
 fn an_exec_that_the_kernel_kills_for_want_of_memory_is_told_as_such() {
     require_kvm!();
     let it = Fixture::new("spin", &[("fill.wasm", "fill_memory")]);
+    // The first start makes the snapshot, which takes more.
+    it.run("first", &["--null-io"]);
+    it.tasks.exec(Exec::of("first", "e", &["/fill.wasm"])).unwrap();
+    it.tasks.start("first", "e").unwrap();
+    it.remove("first");
     limit_the_run(&it, 48 * MIB);
     it.run("c", &["--null-io"]);
     it.tasks.exec(Exec::of("c", "e", &["/fill.wasm"])).unwrap();
