@@ -8,11 +8,12 @@ use integration::scratch::Scratch;
 use integration::{hyperlight, leaks, process, programs, require_kvm};
 
 /// Programs in text that do not run to an end by the wasmtime command, and why.
-const NOT_COMPARED: [(&str, &str); 9] = [
+const NOT_COMPARED: [(&str, &str); 10] = [
     ("browser", "it imports what only a browser has"),
     ("core_module", "a library, and no command"),
     ("emscripten", "it imports what only a browser has"),
     ("exit_with_code", "it needs an argument"),
+    ("fill_memory", "it never ends"),
     ("library", "a library, and no command"),
     ("spin", "it never ends"),
     ("stack_switching", "a proposal that cannot run"),
