@@ -38,6 +38,9 @@ pub enum Error {
     /// The task is being created or deleted.
     #[error("task {0} is being created or deleted: try again")]
     Busy(String),
+    /// Its shim's last task is gone.
+    #[error("task {0}: this shim is ending, as its last task is gone: start another")]
+    Ending(String),
     /// A request that this runtime does not implement.
     #[error("{0} is not supported by the hyperlight runtime")]
     Unsupported(&'static str),
@@ -152,7 +155,7 @@ fn code(error: &Error) -> Code {
     match error {
         Error::Exists(_) => Code::ALREADY_EXISTS,
         Error::NoTask(_) => Code::NOT_FOUND,
-        Error::Busy(_) => Code::UNAVAILABLE,
+        Error::Busy(_) | Error::Ending(_) => Code::UNAVAILABLE,
         Error::Unsupported(_) => Code::UNIMPLEMENTED,
         Error::Checkpoint | Error::Request { .. } | Error::RequestType { .. } => {
             Code::INVALID_ARGUMENT

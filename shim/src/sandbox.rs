@@ -3,7 +3,8 @@
 //! Rule: for each task the events created, started, exited, deleted are published in this order (those of
 //! its execs in between),
 //! and what may happen to a task at all is decided by its container's state. Creating and deleting
-//! run to their end even if containerd stops waiting, so that nothing is left half-way. The runtime
+//! run to their end even if containerd stops waiting, so that nothing is left half-way. With the last task goes the
+//! shim's address: nobody has to ask for more, and a shim that is killed from then on leaves nothing. The runtime
 //! has one thread: what happens between two awaits happens at once.
 
 mod abandoned;
@@ -19,6 +20,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +55,8 @@ pub struct Environment {
     pub containerd: String,
     /// containerd's namespace.
     pub namespace: String,
+    /// The socket at which this shim is asked.
+    pub socket: PathBuf,
     /// Compiled programs of this node.
     pub cache: AotCache,
     /// What runs a micro-VM.
@@ -81,6 +85,7 @@ pub struct Sandbox {
     spare: Arc<Mutex<Option<Idle>>>,
     totals: Arc<Mutex<Totals>>,
     ends: Arc<Notify>,
+    is_closed: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -94,8 +99,15 @@ impl Sandbox {
     /// A sandbox without tasks.
     #[must_use]
     pub fn new(environment: Environment, events: Events) -> Self {
-        let (environment, tasks, spare) = (Arc::new(environment), Arc::default(), Arc::default());
-        Self { environment, events, tasks, spare, totals: Arc::default(), ends: Arc::default() }
+        Self {
+            environment: Arc::new(environment),
+            events,
+            tasks: Arc::default(),
+            spare: Arc::default(),
+            totals: Arc::default(),
+            ends: Arc::default(),
+            is_closed: Arc::default(),
+        }
     }
 
     /// Starts the VMM process of the first task before it is asked for: containerd starts a shim
@@ -112,6 +124,9 @@ impl Sandbox {
     /// See [`Error`]; then nothing is left of it.
     pub async fn create(&self, request: CreateTask) -> Result<Arc<Container>, Error> {
         let id = request.id.clone();
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(Error::Ending(id));
+        }
         match self.lock().entry(id.clone()) {
             std::collections::hash_map::Entry::Occupied(_) => return Err(Error::Exists(id)),
             std::collections::hash_map::Entry::Vacant(vacant) => vacant.insert(Entry::Creating),
@@ -124,7 +139,7 @@ impl Sandbox {
             let answer = match created {
                 Ok((container, end)) => Ok(sandbox.adopt(Arc::new(container), end, &request)),
                 Err(error) => {
-                    sandbox.lock().remove(&id);
+                    sandbox.remove(&id);
                     sandbox.ends.notify_one();
                     Err(error)
                 }
@@ -213,7 +228,7 @@ impl Sandbox {
             let id = container.id().to_owned();
             let answer = match outcome {
                 Ok(Ok(exit)) => {
-                    sandbox.lock().remove(&id);
+                    sandbox.remove(&id);
                     sandbox.events.deleted(&container, exit);
                     Ok((container, exit))
                 }
@@ -248,6 +263,30 @@ impl Sandbox {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
+    }
+
+    /// Removes the address, unless that was done: a shim that is started for the same group from here on has its own.
+    /// No task is created any more.
+    pub fn close(&self) {
+        if self.is_closed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let path = &self.environment.socket;
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                log::warn!("remove {}: {error}", path.display());
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    /// Takes a task off the list.
+    fn remove(&self, id: &str) {
+        let mut tasks = self.lock();
+        tasks.remove(id);
+        if tasks.is_empty() {
+            self.close();
+        }
     }
 
     /// The sums of what was counted.

@@ -6,7 +6,7 @@
 //! the crate's; the server loop is here, because services beside Task belong in it.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,6 +40,9 @@ pub const RUNTIME: &str = "io.containerd.hyperlight.v1";
 
 /// Exit status of a task whose shim died: as if killed by signal 9.
 const KILLED: u32 = 137;
+
+/// How long a server that is killed may take to hang up.
+const HANGS_UP_WITHIN: Duration = Duration::from_millis(200);
 
 /// How long the answer to the last call may take to leave.
 const LAST_ANSWER: Duration = Duration::from_millis(5);
@@ -195,6 +198,7 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
     let environment = Environment {
         containerd: flags.address.clone(),
         namespace: flags.namespace.clone(),
+        socket: socket_path(&flags.socket).to_owned(),
         cache: AotCache::new(CACHE_DIR, Compiler::beside_this_executable()),
         vmm: Program::vmm(),
     };
@@ -215,12 +219,13 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
     sandbox.start_ahead();
     tokio::select! {
         () = exit.wait() => {}
-        () = abandoned(&sandbox) => log::warn!("nobody knows of this shim any more: it ends"),
+        () = abandoned(&sandbox) => {
+            sandbox.close();
+            log::warn!("nobody knows of this shim any more: it ends");
+        }
     }
     sandbox.totals().log();
     tokio::time::sleep(LAST_ANSWER).await;
-    // From here on the address answers no more; a new server of the group may take it.
-    let _ = std::fs::remove_file(socket_path(&flags.socket));
     events.flush().await;
     if let Err(error) = server.shutdown().await {
         log::warn!("shut the server down: {error}");
@@ -264,6 +269,12 @@ fn socket_path(address: &str) -> &Path {
 fn is_served(containerd: &str, namespace: &str, group: &str) -> bool {
     let address = containerd_shim::socket_address(containerd, namespace, group);
     let path = socket_path(&address);
+    let remove = || match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            eprintln!("remove {}: {error}", path.display());
+        }
+        Ok(()) | Err(_) => {}
+    };
     match UnixStream::connect(path).map_err(|error| error.kind()) {
         Err(io::ErrorKind::NotFound) => false,
         Err(io::ErrorKind::ConnectionRefused) => {
@@ -273,7 +284,21 @@ fn is_served(containerd: &str, namespace: &str, group: &str) -> bool {
             false
         }
         // Whatever else it is, it may be one that is busy.
-        Ok(_) | Err(_) => true,
+        Err(_) => true,
+        Ok(server) if hangs_up(&server) => {
+            remove();
+            false
+        }
+        Ok(_) => true,
+    }
+}
+
+/// Whether the server hangs up without having been asked anything: it is about to end.
+fn hangs_up(mut server: &UnixStream) -> bool {
+    let limit = server.set_read_timeout(Some(HANGS_UP_WITHIN));
+    match limit.and_then(|()| server.read(&mut [0])) {
+        Ok(read) => read == 0,
+        Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
     }
 }
 

@@ -211,6 +211,7 @@ impl Task for TaskService {
 
     async fn shutdown(&self, _: &TtrpcContext, _: api::ShutdownRequest) -> TtrpcResult<api::Empty> {
         if self.sandbox.is_empty() {
+            self.sandbox.close();
             self.exit.signal();
         }
         Ok(api::Empty::new())

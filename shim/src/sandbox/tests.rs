@@ -13,10 +13,15 @@ fn sandbox() -> (Sandbox, impl FnMut() -> Vec<String>) {
 }
 
 fn sandbox_with(vmm: Program) -> (Sandbox, impl FnMut() -> Vec<String>) {
+    sandbox_at("/nonexistent/shim.sock".into(), vmm)
+}
+
+fn sandbox_at(socket: PathBuf, vmm: Program) -> (Sandbox, impl FnMut() -> Vec<String>) {
     let (events, topics) = Events::recorded();
     let environment = Environment {
         containerd: "/nonexistent/containerd.sock".to_owned(),
         namespace: "test".to_owned(),
+        socket,
         cache: AotCache::new("/nonexistent", crate::compile::Compiler::this_executable()),
         vmm,
     };
@@ -46,6 +51,43 @@ async fn a_life_is_announced_in_order() {
     assert_eq!(topics(), ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]);
     assert_eq!(exit.status, 3);
     assert!(sandbox.is_empty());
+}
+
+#[tokio::test]
+async fn the_address_goes_with_the_last_task() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("shim.sock");
+    std::fs::write(&socket, "").unwrap();
+    let (sandbox, _) =
+        sandbox_at(socket.clone(), Program { file: "/bin/false".into(), args: Vec::new() });
+    let task = add(&sandbox, "exit 0").await;
+    sandbox.start("t").await.unwrap();
+    ended(&task).await;
+    assert!(socket.exists());
+
+    sandbox.delete("t").await.unwrap();
+
+    assert!(!socket.exists());
+    // Whoever comes now is sent to the next shim, whose address has the same name.
+    std::fs::write(&socket, "").unwrap();
+    let next = CreateTask { id: "next".to_owned(), ..CreateTask::default() };
+    assert!(matches!(sandbox.create(next).await, Err(Error::Ending(_))));
+    sandbox.close();
+    assert!(socket.exists());
+}
+
+#[tokio::test]
+async fn the_address_goes_with_a_first_task_that_cannot_be_created() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("shim.sock");
+    std::fs::write(&socket, "").unwrap();
+    let (sandbox, _) =
+        sandbox_at(socket.clone(), Program { file: "/bin/false".into(), args: Vec::new() });
+
+    let request = CreateTask { id: "t".to_owned(), ..CreateTask::default() };
+    assert!(sandbox.create(request).await.is_err());
+
+    assert!(!socket.exists());
 }
 
 #[tokio::test]
