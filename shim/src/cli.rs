@@ -18,6 +18,7 @@ mod serve;
 mod tests;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -26,8 +27,9 @@ use crate::aot::{AotCache, CacheError, CompiledProgram, Origin, Wasm, WasmError}
 use crate::compile::{CompileError, Entry};
 use crate::error::line;
 use crate::image::ImageError;
-use crate::microvm::{RunError, STATUS_CANNOT_RUN, STATUS_ERROR, STATUS_NOT_FOUND, tell};
+use crate::microvm::{Cached, RunError, STATUS_CANNOT_RUN, STATUS_ERROR, STATUS_NOT_FOUND, tell};
 use crate::node::NodeError;
+use crate::snapshots;
 use crate::workload::{Text, WorkloadError, size};
 
 const EXAMPLES: &str = "\
@@ -138,6 +140,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(status) = args.get(1..).and_then(crate::compile::child_main) {
         return status;
     }
+    if args.get(1..).is_some_and(|args| args == [snapshots::SUBCOMMAND]) {
+        return snapshots::maker_main();
+    }
     log_to_stderr();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -175,6 +180,13 @@ fn print_version() -> Result<(), CliError> {
 fn text(what: &'static str, value: OsString) -> Result<Text, CliError> {
     let value = value.into_string().map_err(|value| CliError::NotUtf8 { what, value })?;
     Ok(Text::try_from(value)?)
+}
+
+/// What the cache has for a start of `program`, or has afterwards.
+fn cached(cache: &AotCache, program: &CompiledProgram) -> Cached {
+    let maker = Path::new(snapshots::THIS_EXECUTABLE);
+    let found = snapshots::find_or_make(cache, program, maker);
+    Cached { image: snapshots::image(cache), snapshot: found.map(|it| it.file) }
 }
 
 /// Gets the program of `wasm`, and tells what takes long and what is wrong with the cache.

@@ -24,6 +24,9 @@ use std::io;
 use std::path::PathBuf;
 
 use landlock::RulesetError;
+use rustix::process::{
+    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 
 use self::files::Opened;
 use self::syscalls::Duty;
@@ -180,6 +183,24 @@ pub(crate) fn lock_by_hand(workload: &Workload) -> Missing {
     missing
 }
 
+/// Has this process end with its parent, and gives it `limits`: a resource, the limit in force and the highest that it
+/// could be. They bind the rest of its life.
+///
+/// # Errors
+///
+/// The kernel refuses.
+pub(crate) fn end_with_parent_within(limits: &[(Resource, u64, u64)]) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::thread::set_no_new_privs(true)?;
+    for &(resource, current, maximum) in limits {
+        // A limit that is lower already cannot be raised, and need not be.
+        let old = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        let [current, maximum] = [current, maximum].map(|limit| Some(limit.min(old)));
+        setrlimit(resource, Rlimit { current, maximum })?;
+    }
+    Ok(())
+}
+
 /// Locks this process, which has one thread, and from then on turns bytes into bytes: it opens no file, makes
 /// no socket, and reaches nobody.
 ///
@@ -187,6 +208,20 @@ pub(crate) fn lock_by_hand(workload: &Workload) -> Missing {
 ///
 /// See [`JailError`].
 pub(crate) fn lock_compiler() -> Result<(), JailError> {
+    lock_worker(Duty::Compile)
+}
+
+/// As [`lock_compiler`], of a process that runs a micro-VM which is granted nothing; KVM is open.
+///
+/// # Errors
+///
+/// See [`JailError`].
+pub(crate) fn lock_maker() -> Result<(), JailError> {
+    vmm::open_ahead().map_err(JailError::OpenAhead)?;
+    lock_worker(Duty::MakeSnapshot)
+}
+
+fn lock_worker(duty: Duty) -> Result<(), JailError> {
     if rustix::process::geteuid().is_root() {
         let pid = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
         privileges::become_nobody(&User::default(), pid, THREADS).map_err(JailError::Privileges)?;
@@ -196,7 +231,7 @@ pub(crate) fn lock_compiler() -> Result<(), JailError> {
     if let Err(error) = files::restrict(&[], false) {
         note_no_landlock(&error);
     }
-    Ok(syscalls::install(Duty::Compile)?)
+    Ok(syscalls::install(duty)?)
 }
 
 /// Most threads that a process needs for `workload`.

@@ -94,7 +94,7 @@ pub struct Work {
     pub workload: Workload,
     /// The compiled program.
     pub program: File,
-    /// Its snapshot; or an empty file for the one that the process makes.
+    /// Its snapshot, or an empty file where there is none.
     pub snapshot: File,
     /// The guest image to be mapped; an empty file where the process loads its own.
     pub image: File,

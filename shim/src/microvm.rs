@@ -27,7 +27,7 @@ use std::thread;
 use std::time::Duration;
 
 use abi::AbortKind;
-use vmm::{Exit, Fault, MicroVm, RunStats, Shell, Snapshot};
+use vmm::{Exit, Fault, MicroVm, RunStats, Shell};
 
 use crate::http::ServiceError;
 use crate::workload::{MEMORY_BYTES_DEFAULT, Workload, size};
@@ -112,27 +112,22 @@ impl Standby {
 pub struct Cached {
     /// The guest image ([`crate::snapshots::image`]).
     pub image: Option<File>,
-    /// The snapshot of the program ([`crate::snapshots::find`]).
+    /// The snapshot of the program ([`crate::snapshots::find_or_make`]).
     pub snapshot: Option<File>,
 }
 
 /// A micro-VM with its workload.
 #[derive(Debug)]
-pub struct Booted {
-    start: Start,
-    made: Option<Snapshot>,
-}
-
-#[derive(Debug)]
-enum Start {
+pub enum Booted {
+    /// It can run.
     Ready(MicroVm),
     /// The guest has ended while it loaded the program.
     Ended(Exit),
 }
 
 /// Starts a micro-VM for `workload`, whose compiled program is `program`, with the standard streams of this
-/// process. Everything that the workload names is opened here. It starts from the snapshot that is `cached`, or from one that is made
-/// here: see [`Booted::made`].
+/// process. Everything that the workload names is opened here. It starts from the snapshot that is `cached`, or from one
+/// that is made here for this start alone.
 ///
 /// # Errors
 ///
@@ -144,26 +139,12 @@ pub fn boot(
     cached: Cached,
 ) -> Result<Booted, RunError> {
     Ok(match Source::open(workload, program, cached)? {
-        Ok(source) => {
-            let vm = source.start(standby, &source.params(), source.host()?)?;
-            Booted { start: Start::Ready(vm), made: source.into_made() }
-        }
-        Err(exit) => Booted::ended(exit),
+        Ok(source) => Booted::Ready(source.start(standby, &source.params(), source.host()?)?),
+        Err(exit) => Booted::Ended(exit),
     })
 }
 
 impl Booted {
-    /// A program that could not be loaded.
-    fn ended(exit: Exit) -> Self {
-        Self { start: Start::Ended(exit), made: None }
-    }
-
-    /// The snapshot that was made, if none was given, or none that could be used.
-    #[must_use]
-    pub fn made(&self) -> Option<&Snapshot> {
-        self.made.as_ref()
-    }
-
     /// Runs the program to its end, or until `timeout` has passed; the exit is then
     /// [`Fault::Stopped`].
     ///
@@ -171,9 +152,9 @@ impl Booted {
     ///
     /// [`RunError::Vmm`], [`RunError::Watch`].
     pub fn run(self, timeout: Option<Duration>) -> Result<Outcome, RunError> {
-        let vm = match self.start {
-            Start::Ready(vm) => vm,
-            Start::Ended(exit) => return Ok(Outcome { exit, stats: RunStats::default() }),
+        let vm = match self {
+            Self::Ready(vm) => vm,
+            Self::Ended(exit) => return Ok(Outcome { exit, stats: RunStats::default() }),
         };
         let (ended, watch) = channel::<()>();
         if let Some(timeout) = timeout {

@@ -372,12 +372,10 @@ impl Sandbox {
             self.totals().add_task(given.origins(&program));
             bundle.hooks.as_ref().map_or(Ok(()), Hooks::check)?;
             let workload = bundle.workload(program.bytes, &name, program.entry_points.handler)?;
-            let file = program.file.try_clone().map_err(Error::Descriptor)?;
-            let Given { image, snapshot, wanted } = given;
-            let work = Work { workload, program: file, snapshot, image, stdio: task_stdio };
-            Ok((work, wanted.map(|file| (program, file))))
+            let Given { image, snapshot, .. } = given;
+            Ok(Work { workload, program: program.file, snapshot, image, stdio: task_stdio })
         });
-        let (place, (work, wanted)) = match (place, work) {
+        let (place, work) = match (place, work) {
             (Ok(place), Ok(work)) => (place, work),
             (place, work) => {
                 idle.end().await;
@@ -403,10 +401,6 @@ impl Sandbox {
         let (cgroup, rootfs) = (place.cgroup, place.rootfs);
         let hooks = bundle.hooks.clone();
         let held = Held { stdio: held_stdio, cgroup, rootfs, linux: None, hooks };
-        if let Some((program, made)) = wanted {
-            let cache = self.environment.cache.clone();
-            tokio::task::spawn_blocking(move || snapshots::keep_file(&cache, &program, &made));
-        }
         steps.vmm = vmm.cost;
         steps.end();
         let (id, dir, stdio) = (request.id.clone(), request.bundle.clone(), request.stdio.clone());
@@ -436,12 +430,12 @@ impl Sandbox {
         program: &mut Duration,
     ) -> Result<(CompiledProgram, Given, String), Error> {
         let wasm = timed_async(find, self.wasm(id, bundle, is_mounted)).await?;
-        let cache = self.environment.cache.clone();
+        let environment = Arc::clone(&self.environment);
         let name = wasm.name().to_owned();
         let compile = tokio::task::spawn_blocking(move || {
-            let program = compile(&cache, &wasm, ProgramEntry::Task)
+            let program = compile(&environment.cache, &wasm, ProgramEntry::Task)
                 .map_err(|source| Error::Compile { name: wasm.name().to_owned(), source })?;
-            let given = Given::new(&cache, &program).map_err(Error::Descriptor)?;
+            let given = Given::new(&environment, &program).map_err(Error::Descriptor)?;
             Ok((program, given))
         });
         let compiled = timed_async(program, compile).await;
@@ -506,32 +500,31 @@ async fn watch(sandbox: Sandbox, container: Arc<Container>, mut end: ProcessEnd)
 struct Given {
     /// The guest image, or an empty file.
     image: File,
-    /// A snapshot of the cache, or an empty file.
+    /// The program's snapshot, or an empty file.
     snapshot: File,
-    /// The same empty file, to be put into the cache when it is filled.
-    wanted: Option<File>,
+    /// Whether that was in the cache.
+    from_cache: bool,
 }
 
 impl Given {
-    fn new(cache: &AotCache, program: &CompiledProgram) -> io::Result<Self> {
+    fn new(environment: &Environment, program: &CompiledProgram) -> io::Result<Self> {
+        let Environment { cache, vmm, .. } = environment;
         let image = snapshots::image(cache).map_or_else(empty_file, Ok)?;
-        if let Some(snapshot) = snapshots::find(cache, program) {
-            return Ok(Self { image, snapshot, wanted: None });
-        }
-        let snapshot = empty_file()?;
-        let wanted = Some(snapshot.try_clone()?);
-        Ok(Self { image, snapshot, wanted })
+        let found = snapshots::find_or_make(cache, program, &vmm.file);
+        let from_cache = found.as_ref().is_some_and(|it| !it.is_new);
+        let snapshot = found.map_or_else(empty_file, |it| Ok(it.file))?;
+        Ok(Self { image, snapshot, from_cache })
     }
 
     /// What a start of `program` from this starts from.
     fn origins(&self, program: &CompiledProgram) -> Origins {
         let compiled = !matches!(program.origin, Origin::Cached { .. });
-        Origins { compiled, from_snapshot: self.wanted.is_none() }
+        Origins { compiled, from_snapshot: self.from_cache }
     }
 }
 
 fn empty_file() -> io::Result<File> {
-    Ok(File::from(memfd_create("snapshot", MemfdFlags::CLOEXEC)?))
+    Ok(File::from(memfd_create("none", MemfdFlags::CLOEXEC)?))
 }
 
 fn compile(

@@ -32,6 +32,7 @@ use crate::launch::Program;
 use crate::leftovers;
 use crate::microvm;
 use crate::sandbox::{Environment, Sandbox};
+use crate::snapshots;
 use crate::stdio::logger;
 use crate::task::TaskService;
 
@@ -76,6 +77,11 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
         && subcommand == microvm::SUBCOMMAND
     {
         return microvm::child_main();
+    }
+    if let [subcommand] = arguments
+        && subcommand == snapshots::SUBCOMMAND
+    {
+        return snapshots::maker_main();
     }
     if let [subcommand, arguments @ ..] = arguments
         && subcommand == logger::SUBCOMMAND
@@ -278,9 +284,7 @@ fn is_served(containerd: &str, namespace: &str, group: &str) -> bool {
     match UnixStream::connect(path).map_err(|error| error.kind()) {
         Err(io::ErrorKind::NotFound) => false,
         Err(io::ErrorKind::ConnectionRefused) => {
-            if let Err(error) = std::fs::remove_file(path) {
-                eprintln!("remove {}: {error}", path.display());
-            }
+            remove();
             false
         }
         // Whatever else it is, it may be one that is busy.

@@ -4,25 +4,30 @@
 //! nothing else. Whatever is wrong with one, with making or with keeping one is told once and the program
 //! starts without it.
 
+mod maker;
+
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{MemfdFlags, memfd_create};
 use vmm::{Config, Exit, Image, Made, Program, Snapshot};
 
 use crate::aot::{AotCache, CompiledProgram, Origin};
 use crate::error::line;
 use crate::guest_image::{GUEST_IMAGE, GUEST_IMAGE_SHA256};
 
-/// Memory of the micro-VM in which a snapshot is made. A limit: only what is touched is taken. A program
-/// that needs more to be instantiated is kept linked.
-const MAKER_MEMORY_BYTES: u64 = 1 << 30;
+use self::maker::MakeError;
 
-/// Bytes that are copied at a time.
-const CHUNK_BYTES: usize = 256 << 10;
+pub use self::maker::{SUBCOMMAND, child_main as maker_main, taken_over_main};
+
+/// Memory of the micro-VM in which a snapshot is made. A limit: only what is touched is taken, but that from the node
+/// and not from a container. A program that needs more to be instantiated is kept linked.
+const MAKER_MEMORY_BYTES: u64 = 256 << 20;
+
+/// This executable again.
+pub const THIS_EXECUTABLE: &str = "/proc/self/exe";
 
 /// How long a program may take to be instantiated for a snapshot: its start functions run, and copy
 /// its data. One that takes longer is kept linked.
@@ -39,10 +44,61 @@ pub fn identity() -> Result<Vec<u8>, vmm::Error> {
     Ok(identity)
 }
 
-/// The file of a program's snapshot, if the cache has it.
+/// The snapshot of a program.
+#[derive(Debug)]
+pub struct Found {
+    /// Its file.
+    pub file: File,
+    /// Whether it was made for this start.
+    pub is_new: bool,
+}
+
+/// The snapshot of `program`: from the cache, or else made by the executable at `maker`, which answers with
+/// [`maker_main`], and put there. None if it cannot be made. Blocks.
 #[must_use]
-pub fn find(cache: &AotCache, program: &CompiledProgram) -> Option<File> {
-    cache.snapshot(program, &identity().ok()?)
+pub fn find_or_make(cache: &AotCache, program: &CompiledProgram, maker: &Path) -> Option<Found> {
+    let identity = identity().ok()?;
+    if let Some(file) = cache.snapshot(program, &identity) {
+        return Some(Found { file, is_new: false });
+    }
+    let make = |file: &File| maker::make(maker, &program.file, file);
+    let mut cannot_be_made = None;
+    // Where the program could not be kept, that was told, and the next start makes both anew.
+    if !matches!(program.origin, Origin::Uncached { .. }) {
+        let write = |file: &File| {
+            make(file).map_err(|error| {
+                cannot_be_made = Some(error);
+                io::ErrorKind::Other.into()
+            })
+        };
+        match (cache.store_snapshot(program, &identity, write), &cannot_be_made) {
+            (Ok(file), _) => return Some(Found { file, is_new: true }),
+            (Err(error), None) => {
+                log::warn!("each start loads the program anew: {}", line(&error));
+            }
+            (Err(_), Some(_)) => {}
+        }
+    }
+    let made = match cannot_be_made {
+        Some(error) => Err(error),
+        None => in_memory(make),
+    };
+    match made {
+        Ok(file) => Some(Found { file, is_new: true }),
+        Err(MakeError::Ended) => None,
+        Err(error) => {
+            log::warn!("start without a snapshot: {}", line(&error));
+            None
+        }
+    }
+}
+
+fn in_memory(make: impl FnOnce(&File) -> Result<(), MakeError>) -> Result<File, MakeError> {
+    let file = memfd_create("snapshot", MemfdFlags::CLOEXEC)
+        .map_err(|errno| MakeError::Memory(errno.into()))?;
+    let file = File::from(file);
+    make(&file)?;
+    Ok(file)
 }
 
 /// The file from which the guest image is mapped, if the cache can have it.
@@ -54,57 +110,6 @@ pub fn image(cache: &AotCache) -> Option<File> {
     };
     // Who cannot use the cache is told so for the program.
     cache.guest_image(GUEST_IMAGE_SHA256, write).ok()
-}
-
-/// Puts a snapshot into the cache, for the next start.
-pub fn keep(cache: &AotCache, program: &CompiledProgram, snapshot: &Snapshot) {
-    store(cache, program, |file| snapshot.write_to(file));
-}
-
-/// Puts the snapshot that a VMM process wrote into `made` into the cache. It is copied as it is: whoever
-/// starts from it looks at it as at anything that a guest wrote. Nothing is done if the process wrote none.
-pub fn keep_file(cache: &AotCache, program: &CompiledProgram, made: &File) {
-    if made.metadata().is_ok_and(|it| it.len() > 0) {
-        store(cache, program, |file| copy(made, file));
-    }
-}
-
-fn store(cache: &AotCache, program: &CompiledProgram, write: impl FnOnce(&File) -> io::Result<()>) {
-    // Where the program could not be kept, that was told, and the next start makes both anew.
-    if matches!(program.origin, Origin::Uncached { .. }) {
-        return;
-    }
-    let Ok(identity) = identity() else { return };
-    if let Err(error) = cache.store_snapshot(program, &identity, write) {
-        log::warn!("each start loads the program anew: {}", line(&error));
-    }
-}
-
-/// Copies a file, and leaves its holes out.
-fn copy(from: &File, to: &File) -> io::Result<()> {
-    let len = from.metadata()?.len();
-    to.set_len(len)?;
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut position = 0;
-    loop {
-        // Nobody else moves the position.
-        position = match seek(from, SeekFrom::Data(position)) {
-            Ok(position) => position,
-            Err(rustix::io::Errno::NXIO) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let end = seek(from, SeekFrom::Hole(position))?.min(len);
-        while position < end {
-            let want = usize::try_from(end - position).map_or(CHUNK_BYTES, |n| n.min(CHUNK_BYTES));
-            let chunk = chunk.get_mut(..want).unwrap_or_default();
-            from.read_exact_at(chunk, position)?;
-            to.write_all_at(chunk, position)?;
-            position += want as u64;
-        }
-        if position >= len {
-            return Ok(());
-        }
-    }
 }
 
 /// Makes a snapshot of `program`, unless the guest says that it cannot run here.
@@ -124,14 +129,7 @@ pub fn make(image: &Image, program: &Program) -> Result<Result<Snapshot, Exit>, 
 ///
 /// A machine without KVM compiles for others; a program that cannot be loaded says so when it is run.
 pub fn prepare(cache: &AotCache, program: &CompiledProgram) {
-    if !Path::new("/dev/kvm").exists() || find(cache, program).is_some() {
-        return;
-    }
-    let made = Image::parse(GUEST_IMAGE)
-        .and_then(|image| make(&image, &Program::from_file(&program.file)?));
-    match made {
-        Ok(Ok(snapshot)) => keep(cache, program, &snapshot),
-        Ok(Err(_)) => {}
-        Err(error) => log::warn!("the first start loads the program anew: {}", line(&error)),
+    if Path::new("/dev/kvm").exists() {
+        drop(find_or_make(cache, program, Path::new(THIS_EXECUTABLE)));
     }
 }

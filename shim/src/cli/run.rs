@@ -8,12 +8,11 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
 use super::granted::{Granted, Grants};
-use super::{CliError, parse, program, text};
+use super::{CliError, cached, parse, program, text};
 use crate::aot::{CompiledProgram, Origin};
 use crate::compile::Entry;
 use crate::jail::{self, Missing};
-use crate::microvm::{self, Cached, Outcome, Standby, tell};
-use crate::snapshots;
+use crate::microvm::{self, Outcome, Standby, tell};
 use crate::workload::{Text, Workload, size};
 
 const EXAMPLES: &str = "\
@@ -85,12 +84,8 @@ impl Run {
             network,
             serving: None,
         };
-        let cached =
-            Cached { image: snapshots::image(&cache), snapshot: snapshots::find(&cache, &program) };
+        let cached = cached(&cache, &program);
         let booted = microvm::boot(&workload, &program.file, Standby::new()?, cached)?;
-        if let Some(made) = booted.made() {
-            snapshots::keep(&cache, &program, made);
-        }
         let jail = jail::lock_by_hand(&workload);
         let outcome = booted.run(self.timeout)?;
         if let Some(message) = microvm::message(&workload, &outcome.exit) {

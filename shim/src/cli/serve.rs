@@ -8,12 +8,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::granted::{Granted, Grants};
-use super::{CliError, parse, program};
+use super::{CliError, cached, parse, program};
 use crate::compile::Entry;
 use crate::http::{Isolation, PORT_DEFAULT, Port, Service, Serving};
 use crate::jail;
-use crate::microvm::{Cached, RunError, Source, message, status, tell};
-use crate::snapshots;
+use crate::microvm::{RunError, Source, message, status, tell};
 use crate::workload::{Text, Workload};
 
 const EXAMPLES: &str = "\
@@ -85,8 +84,7 @@ impl Serve {
             network,
             serving: Some(serving.clone()),
         };
-        let cached =
-            Cached { image: snapshots::image(&cache), snapshot: snapshots::find(&cache, &program) };
+        let cached = cached(&cache, &program);
         let source = match Source::open(&workload, &program.file, cached)? {
             Ok(source) => source,
             Err(exit) => {
@@ -96,9 +94,6 @@ impl Serve {
                 return Ok(status(&exit));
             }
         };
-        if let Some(made) = source.made() {
-            snapshots::keep(&cache, &program, made);
-        }
         let port = Port::bind(&serving).map_err(RunError::from)?;
         let addr = port.addr();
         let jail = jail::lock_by_hand(&workload);

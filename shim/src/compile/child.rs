@@ -16,7 +16,7 @@ use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::process::Resource;
 use serde::{Deserialize, Serialize};
 
 use super::inspection::Inspection;
@@ -236,24 +236,15 @@ fn peak_bytes(mut file: File) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// Gives up what the job does not need. The limits bind the rest of this process' life.
+/// Gives up what the job does not need.
 fn confine(limits: JobLimits) -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::thread::set_no_new_privs(true)?;
     let cpu = limits.cpu_seconds;
     // Behind the first limit of CPU time comes SIGXCPU, which tells the parent why; behind the second,
     // SIGKILL, which does not.
-    let limits = [
+    jail::end_with_parent_within(&[
         (Resource::As, limits.address_space_bytes, limits.address_space_bytes),
         (Resource::Cpu, cpu, cpu + 1),
         (Resource::Nofile, OPEN_FILES_MAX, OPEN_FILES_MAX),
         (Resource::Core, 0, 0),
-    ];
-    for (resource, current, maximum) in limits {
-        // A limit that is lower already cannot be raised, and need not be.
-        let old = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
-        let [current, maximum] = [current, maximum].map(|limit| Some(limit.min(old)));
-        setrlimit(resource, Rlimit { current, maximum })?;
-    }
-    Ok(())
+    ])
 }

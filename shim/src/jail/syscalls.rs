@@ -8,7 +8,7 @@
 //!
 //! Two filters are installed. The first is the list. The second answers what libraries try and can do
 //! without: clone3(2), whose flags no filter can see, so that the C library makes threads by clone(2), whose
-//! flags it can see; and in a compiler, which opens nothing, the opening of files.
+//! flags it can see; and in a process that opens nothing, the opening of files.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +25,8 @@ use super::Sockets;
 pub(super) enum Duty {
     /// It turns bytes into bytes.
     Compile,
+    /// It runs a micro-VM that is granted nothing.
+    MakeSnapshot,
     /// It runs micro-VMs.
     Run(Sockets),
 }
@@ -64,35 +66,39 @@ const ALWAYS: &[c_long] = &[
 
 /// Calls of a process that runs micro-VMs.
 const MICRO_VM: &[c_long] = &[
-    libc::SYS_pwrite64,     // files of the guest, a snapshot that is made
+    libc::SYS_pwrite64,     // a snapshot that is made; files of the guest
     libc::SYS_pwritev2,     // streams and appending, without waiting
-    libc::SYS_openat2,      // every path of the guest
-    libc::SYS_open,         // directories that the guest is granted; etc/resolv.conf, etc/hosts
-    libc::SYS_openat,       // the same, by the standard library
-    libc::SYS_newfstatat,   // what a name is
     libc::SYS_fstatfs,      // whether a file system has large pages
-    libc::SYS_getdents64,   // the guest lists a directory
-    libc::SYS_readlinkat,   // the guest reads a link
-    libc::SYS_mkdirat,      // the guest makes a directory
-    libc::SYS_unlinkat,     // the guest removes a name
-    libc::SYS_renameat,     // the guest renames
-    libc::SYS_linkat,       // the guest makes a hard link
-    libc::SYS_symlinkat,    // the guest makes a symbolic link
-    libc::SYS_utimensat,    // the guest sets times
-    libc::SYS_ftruncate,    // the guest sets a file's length; a snapshot that is made
-    libc::SYS_fallocate,    // the guest allocates space in a file
-    libc::SYS_fadvise64,    // the guest's advice for a file
-    libc::SYS_fsync,        // the guest wants a file on disk
-    libc::SYS_fdatasync,    // the same, for its content
+    libc::SYS_ftruncate,    // a snapshot that is made; the guest sets a file's length
+    libc::SYS_memfd_create, // a snapshot that is made
     libc::SYS_poll,         // waiting for a stream
     libc::SYS_ppoll,        // the guest waits
     libc::SYS_eventfd2,     // bells
-    libc::SYS_pipe2,        // the answer to a lookup, a pollable descriptor
-    libc::SYS_memfd_create, // a snapshot that is made
-    libc::SYS_recvmsg,      // the shim's order to start
-    libc::SYS_sendto,       // the report to the shim
-    libc::SYS_recvfrom,     // datagrams; the same by the standard library
     libc::SYS_uname,        // the kernel, which a snapshot is made for
+];
+
+/// Calls for what guests are granted, and for what the shim says.
+const GRANTS: &[c_long] = &[
+    libc::SYS_openat2,    // every path of the guest
+    libc::SYS_open,       // directories that the guest is granted; etc/resolv.conf, etc/hosts
+    libc::SYS_openat,     // the same, by the standard library
+    libc::SYS_newfstatat, // what a name is
+    libc::SYS_getdents64, // the guest lists a directory
+    libc::SYS_readlinkat, // the guest reads a link
+    libc::SYS_mkdirat,    // the guest makes a directory
+    libc::SYS_unlinkat,   // the guest removes a name
+    libc::SYS_renameat,   // the guest renames
+    libc::SYS_linkat,     // the guest makes a hard link
+    libc::SYS_symlinkat,  // the guest makes a symbolic link
+    libc::SYS_utimensat,  // the guest sets times
+    libc::SYS_fallocate,  // the guest allocates space in a file
+    libc::SYS_fadvise64,  // the guest's advice for a file
+    libc::SYS_fsync,      // the guest wants a file on disk
+    libc::SYS_fdatasync,  // the same, for its content
+    libc::SYS_pipe2,      // the answer to a lookup, a pollable descriptor
+    libc::SYS_recvmsg,    // the shim's order to start
+    libc::SYS_sendto,     // the report to the shim
+    libc::SYS_recvfrom,   // datagrams; the same by the standard library
 ];
 
 /// Calls of an event loop: of the server, the HTTP client, the resolver; and of sockets that are open.
@@ -119,9 +125,9 @@ const NETWORK: &[c_long] = &[
     libc::SYS_connect, // the guest's sockets, HTTP, name servers
 ];
 
-/// What a compiler's libraries try, and are told that there is no such thing: how many processors a control
-/// group allows, how the kernel accounts for memory.
-const ANSWERED_IN_COMPILERS: &[c_long] = &[libc::SYS_open, libc::SYS_openat, libc::SYS_readlink];
+/// What libraries try in a process that opens nothing, and are told that there is no such thing: how many processors a
+/// control group allows, how the kernel accounts for memory.
+const ANSWERED_TO_WORKERS: &[c_long] = &[libc::SYS_open, libc::SYS_openat, libc::SYS_readlink];
 
 /// Requests of ioctl(2), the most frequent first: the filter is asked at each entry of a guest.
 const IOCTLS: &[(u64, &str)] = &[
@@ -187,10 +193,11 @@ pub(super) fn install(duty: Duty) -> Result<(), FilterError> {
 fn list(duty: Duty) -> Result<BpfProgram, FilterError> {
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> = BTreeMap::new();
     let lists: &[&[c_long]] = match duty {
-        Duty::Compile => &[ALWAYS, ANSWERED_IN_COMPILERS],
-        Duty::Run(Sockets::None) => &[ALWAYS, MICRO_VM],
-        Duty::Run(Sockets::Serve) => &[ALWAYS, MICRO_VM, EVENT_LOOP],
-        Duty::Run(Sockets::All) => &[ALWAYS, MICRO_VM, EVENT_LOOP, NETWORK],
+        Duty::Compile => &[ALWAYS, ANSWERED_TO_WORKERS],
+        Duty::MakeSnapshot => &[ALWAYS, MICRO_VM, ANSWERED_TO_WORKERS],
+        Duty::Run(Sockets::None) => &[ALWAYS, MICRO_VM, GRANTS],
+        Duty::Run(Sockets::Serve) => &[ALWAYS, MICRO_VM, GRANTS, EVENT_LOOP],
+        Duty::Run(Sockets::All) => &[ALWAYS, MICRO_VM, GRANTS, EVENT_LOOP, NETWORK],
     };
     for call in lists.iter().copied().flatten() {
         rules.insert(*call, Vec::new());
@@ -214,9 +221,11 @@ fn list(duty: Duty) -> Result<BpfProgram, FilterError> {
     let signals = [libc::SIGRTMIN(), libc::SIGABRT]
         .map(|signal| SeccompRule::new(vec![equal(0, itself)?, equal(2, flag(signal))?]));
     rules.insert(libc::SYS_tgkill, signals.into_iter().collect::<Result<_, _>>()?);
-    if let Duty::Run(sockets) = duty {
+    if duty != Duty::Compile {
         let requests = IOCTLS.iter().map(|(request, _)| argument(1, *request));
         rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
+    }
+    if let Duty::Run(sockets) = duty {
         if sockets != Sockets::None {
             // By which the event loop hears of signals.
             rules.insert(libc::SYS_socketpair, vec![argument(0, flag(libc::AF_UNIX))?]);
@@ -232,8 +241,8 @@ fn list(duty: Duty) -> Result<BpfProgram, FilterError> {
 /// The filter that answers.
 fn answers(duty: Duty) -> Result<BpfProgram, FilterError> {
     let mut answered = vec![libc::SYS_clone3];
-    if duty == Duty::Compile {
-        answered.extend(ANSWERED_IN_COMPILERS);
+    if matches!(duty, Duty::Compile | Duty::MakeSnapshot) {
+        answered.extend(ANSWERED_TO_WORKERS);
     }
     let rules = answered.into_iter().map(|call| (call, Vec::new())).collect();
     let answer = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());

@@ -93,7 +93,7 @@ pub struct Cost {
 pub(crate) struct Handed {
     /// The compiled program.
     pub(crate) program: OwnedFd,
-    /// Its snapshot; or an empty file into which the VMM process writes the one that it makes.
+    /// Its snapshot, for reading; or an empty file where there is none.
     pub(crate) snapshot: OwnedFd,
     /// The guest image to be mapped; an empty file where the process loads its own.
     pub(crate) image: OwnedFd,

@@ -17,7 +17,6 @@ use rustix::process::{ioctl_tiocsctty, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::termios::isatty;
 use rustix::time::{ClockId, clock_gettime};
-use vmm::Snapshot;
 
 use super::{Booted, Cached, RunError, STATUS_ERROR, Source, Standby, boot, message, signals};
 use crate::cgroup::{self, CgroupError};
@@ -167,31 +166,23 @@ fn prepare(
     take_streams(&stdin, &stdout, &stderr).map_err(ChildError::Descriptors)?;
     take_terminal().map_err(ChildError::Descriptors)?;
     let program = File::from(handed.program);
-    let snapshot = File::from(handed.snapshot);
-    let is_wanted = snapshot.metadata().map_err(ChildError::Descriptors)?.len() == 0;
-    let given = match is_wanted {
-        true => None,
-        false => Some(snapshot.try_clone().map_err(ChildError::Descriptors)?),
-    };
-    let image = File::from(handed.image);
-    let has_image = image.metadata().map_err(ChildError::Descriptors)?.len() > 0;
-    let cached = Cached { image: has_image.then_some(image), snapshot: given };
+    let cached = Cached { image: given(handed.image)?, snapshot: given(handed.snapshot)? };
     let standby = standby?;
     let port = take_to_jail(lock, &workload)?;
     cost.lock = micros(since);
     let since = Instant::now();
     let account = File::from(handed.account);
     let standing = stand(workload, program, standby, cached, port, account)?;
-    if let (Some(made), true) = (standing.made(), is_wanted)
-        && let Err(error) = made.write_to(&snapshot)
-    {
-        // What is half written is none: the next start makes another.
-        let _ = snapshot.set_len(0);
-        log::warn!("write the snapshot: {error}");
-    }
     cost.boot = micros(since);
     cost.cpu = cpu();
     Ok(Some((standing, cost)))
+}
+
+/// The file, unless it is an empty one that stands for none.
+fn given(file: OwnedFd) -> Result<Option<File>, ChildError> {
+    let file = File::from(file);
+    let has_content = file.metadata().map_err(ChildError::Descriptors)?.len() > 0;
+    Ok(has_content.then_some(file))
 }
 
 /// Says that everything is made, and waits until the shim has run the hooks that come then.
@@ -233,7 +224,7 @@ fn stand(
             Ok(Standing::Service(Box::new(service), account))
         }
         // Who starts it is told as of any other program.
-        Err(exit) => Ok(Standing::Program(workload, Box::new(Booted::ended(exit)), account)),
+        Err(exit) => Ok(Standing::Program(workload, Box::new(Booted::Ended(exit)), account)),
     }
 }
 
@@ -257,14 +248,6 @@ impl Standing {
                 tell_counts(account, &costs.counts());
                 Ok(status)
             }
-        }
-    }
-
-    /// The snapshot that was made for it.
-    fn made(&self) -> Option<&Snapshot> {
-        match self {
-            Self::Program(_, booted, _) => booted.made(),
-            Self::Service(service, _) => service.source().made(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What the micro-VMs of a workload are started from, and what each of them is granted.
 //!
 //! Rule: everything that the workload names is opened once, before anything runs; each micro-VM is granted
-//! duplicates. The program is loaded once too: its snapshot comes from the cache, or is made here.
+//! duplicates. The program is loaded once too: its snapshot is given or, where there is none that can be used, made
+//! here for this process alone.
 
 use std::fs::File;
 use std::io;
@@ -27,7 +28,6 @@ pub struct Source {
     config: Config,
     /// One that fits the micro-VM's memory.
     snapshot: Option<Snapshot>,
-    made: Option<Snapshot>,
     params: BootParams,
     /// Those of this process, once a micro-VM was granted them.
     streams: OnceLock<Streams>,
@@ -68,14 +68,14 @@ impl Source {
                 None
             }
         });
-        let (snapshot, made) = match kept {
-            Some(snapshot) => (Some(snapshot), None),
+        let snapshot = match kept {
+            Some(snapshot) => Some(snapshot),
             None => match snapshots::make(&image, &program) {
-                Ok(Ok(snapshot)) => (Some(snapshot.clone()), Some(snapshot)),
+                Ok(Ok(snapshot)) => Some(snapshot),
                 Ok(Err(exit)) => return Ok(Err(exit)),
                 Err(error) => {
                     log::warn!("start without a snapshot: {}", line(&error));
-                    (None, None)
+                    None
                 }
             },
         };
@@ -84,7 +84,7 @@ impl Source {
         let params = boot_params(workload);
         let network = workload.network.as_ref().map(Network::new);
         let streams = OnceLock::new();
-        Ok(Ok(Self { image, program, config, snapshot, made, params, streams, dirs, network }))
+        Ok(Ok(Self { image, program, config, snapshot, params, streams, dirs, network }))
     }
 
     /// What micro-VMs of another guest image than ours are started from.
@@ -97,23 +97,11 @@ impl Source {
             config: Config::new(workload.memory.get()).unwrap(),
             image,
             program,
-            made: None,
             params: boot_params(workload),
             streams: OnceLock::new(),
             dirs: Vec::new(),
             network: None,
         }
-    }
-
-    /// The snapshot that was made, if none was given, or none that could be used.
-    #[must_use]
-    pub fn made(&self) -> Option<&Snapshot> {
-        self.made.as_ref()
-    }
-
-    /// As [`made`](Self::made).
-    pub(super) fn into_made(self) -> Option<Snapshot> {
-        self.made
     }
 
     /// Whether micro-VMs start with an instance that was made ahead.

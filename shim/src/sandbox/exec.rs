@@ -20,7 +20,6 @@ use crate::container::{Container, Exec};
 use crate::error::Error;
 use crate::launch::{Confinement, Idle, LaunchError, Launched, ProcessEnd, Work, adjust_oom_score};
 use crate::microvm::{STATUS_CANNOT_RUN, STATUS_ERROR, STATUS_NOT_FOUND};
-use crate::snapshots;
 use crate::state::Exit;
 use crate::stdio::{self, HeldStdio, Owner, StdioPaths};
 
@@ -105,9 +104,8 @@ impl Sandbox {
         let bundle = bundle.of_exec(&exec.spec)?;
         let (program, given, name) = self.command(&bundle, container).await?;
         self.totals().add_exec(given.origins(&program));
-        let Given { image, snapshot, wanted } = given;
+        let Given { image, snapshot, .. } = given;
         let workload = bundle.workload(program.bytes, &name, false)?;
-        let file = program.file.try_clone().map_err(Error::Descriptor)?;
         let owner = Owner { namespace, id: &exec.id, in_pod: bundle.in_pod };
         let (stdio, held) = stdio::open(exec.process.stdio(), owner, bundle.window).await?;
         // Named by the container's own process, which is looked for afterwards: if it lives, they were its
@@ -119,11 +117,8 @@ impl Sandbox {
             idle.end().await;
             return Err(error.into());
         }
-        let vmm = idle.run(Work { workload, program: file, snapshot, image, stdio }).await?;
-        if let Some(made) = wanted {
-            let cache = self.environment.cache.clone();
-            tokio::task::spawn_blocking(move || snapshots::keep_file(&cache, &program, &made));
-        }
+        let vmm =
+            idle.run(Work { workload, program: program.file, snapshot, image, stdio }).await?;
         self.adopt_exec(container, exec, vmm, held).await
     }
 
@@ -133,14 +128,14 @@ impl Sandbox {
         bundle: &Bundle,
         container: &Container,
     ) -> Result<(CompiledProgram, Given, String), Error> {
-        let (cache, bundle, pid) =
-            (self.environment.cache.clone(), bundle.clone(), container.pid());
+        let (environment, bundle, pid) =
+            (Arc::clone(&self.environment), bundle.clone(), container.pid());
         let ready = tokio::task::spawn_blocking(move || {
             let wasm = artifact::command(&bundle, pid)?;
             let name = wasm.name().to_owned();
-            let program = compile(&cache, &wasm, ProgramEntry::Command)
+            let program = compile(&environment.cache, &wasm, ProgramEntry::Command)
                 .map_err(|source| Error::Compile { name: name.clone(), source })?;
-            let given = Given::new(&cache, &program).map_err(Error::Descriptor)?;
+            let given = Given::new(&environment, &program).map_err(Error::Descriptor)?;
             Ok((program, given, name))
         });
         ready.await.unwrap_or_else(|_panicked| Err(Error::CutOff(container.id().to_owned())))

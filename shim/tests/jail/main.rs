@@ -6,10 +6,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
-mod compiler;
 mod files;
 mod outside;
 mod syscalls;
+mod workers;
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
