@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use integration::bench::{Goal, Report, Row, Samples};
-use integration::{hyperlight, process, programs, target_directory, workspace};
+use integration::{cargo, hyperlight, process, programs, target_directory, workspace};
 
 /// Least speed in a micro-VM, as a part of the speed on the host.
 const SPEED: f64 = 0.97;
@@ -101,7 +101,7 @@ fn compare(oracle: &Path, wasm: &Path) -> Result<[Samples; 2]> {
 /// Builds what runs components on the host.
 fn oracle() -> Result<PathBuf> {
     let target = target_directory().join("oracle");
-    let mut build = Command::new("cargo");
+    let mut build = cargo();
     build
         .args(["build", "--quiet", "--release", "--manifest-path"])
         .arg(workspace().join("integration/oracle/Cargo.toml"))

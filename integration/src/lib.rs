@@ -35,6 +35,7 @@ pub mod tools;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 pub use cri::Cri;
 pub use events::{Event, Events};
@@ -67,6 +68,21 @@ pub fn hyperlight() -> anyhow::Result<PathBuf> {
     let path = binaries().join("hyperlight");
     anyhow::ensure!(path.exists(), "no {}: run `make build` first", path.display());
     Ok(path)
+}
+
+/// cargo, as from a shell. What cargo says of a package to a test of it, a build script may take for something that has
+/// changed, and most of the workspace would be built again (cargo, "Environment variables Cargo sets for crates").
+#[must_use]
+pub fn cargo() -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let of_a_package = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_CRATE_", "CARGO_BIN_"];
+        if name.to_str().is_some_and(|name| of_a_package.iter().any(|it| name.starts_with(it))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// Cargo's target directory: `CARGO_TARGET_DIR`, or `target/` in the source tree.

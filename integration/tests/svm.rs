@@ -4,20 +4,19 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::LazyLock;
 
 use integration::process::Outcome;
 use integration::programs::{self, program};
 use integration::svm::Job;
-use integration::{binaries, hyperlight, process, say, target_directory, tools, workspace};
+use integration::{binaries, cargo, hyperlight, process, say, target_directory, tools, workspace};
 
 /// The test binaries of `package` without those of its library, by name, as the build of this test has
 /// left them; only what cargo's options `selection` say.
 fn tests_of(package: &str, selection: &[&str]) -> Vec<(String, PathBuf)> {
     // The whole workspace, as `make test` builds it: another selection has other features and would
     // be built again.
-    let mut cargo = Command::new(env!("CARGO"));
+    let mut cargo = cargo();
     cargo.current_dir(workspace()).args([
         "test",
         "--workspace",
