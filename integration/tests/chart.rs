@@ -87,6 +87,9 @@ fn values_of_other_names_or_types_are_refused() {
         ("runtimeClass.name=Hyper Light", "name"),
         ("prefix=opt", "prefix"),
         ("cache.size=large", "size"),
+        ("aot.memory=lots", "memory"),
+        ("aot.cpuSeconds=0", "cpuSeconds"),
+        ("aot.parallel=1.5", "parallel"),
         ("http.isolation=some", "isolation"),
         ("interval=soon", "interval"),
         ("hostPID=maybe", "hostPID"),
@@ -115,6 +118,9 @@ fn each_value_becomes_an_option_of_the_installer() {
         ("containerd.restart.by=others", "--no-restart"),
         ("prefix=/e", "--prefix=/e"),
         ("cache.size=8GiB", "--cache-size=8GiB"),
+        ("aot.memory=2GiB", "--aot-memory=2GiB"),
+        ("aot.cpuSeconds=1000000", "--aot-cpu-seconds=1000000"),
+        ("aot.parallel=1", "--aot-parallel=1"),
         ("http.isolation=instance", "--http-isolation=instance"),
         ("interval=1h", "--interval=1h"),
     ] {
@@ -129,7 +135,8 @@ fn each_value_becomes_an_option_of_the_installer() {
 
 #[test]
 fn the_options_of_the_daemon_set_are_those_of_the_installer() {
-    let text = rendered(&["--show-only", "templates/daemonset.yaml"]);
+    let values = "cache.size=8GiB,aot.memory=2GiB,aot.cpuSeconds=60,aot.parallel=1";
+    let text = rendered(&["--show-only", "templates/daemonset.yaml", "--set", values]);
     let arguments = text.lines().skip_while(|line| line.trim() != "args:").skip(1);
     let arguments: Vec<_> = arguments
         .map_while(|line| {

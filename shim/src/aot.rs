@@ -211,7 +211,8 @@ impl AotCache {
         if let Ok(Some(stored)) = entry::read(&dir, &key, Kind::Program) {
             return Ok(self.cached(stored, &key));
         }
-        let lock = match Lock::take(&dir, &key, lock::COMPILE_WAIT_MAX, waiting) {
+        let wait_max = lock::compile_wait_max(&self.compiler);
+        let lock = match Lock::take(&dir, &key, wait_max, waiting) {
             Ok(lock) => lock,
             Err(cause) => return uncached(cause),
         };

@@ -20,14 +20,12 @@ mod signature;
 mod turn;
 mod wasi;
 
-use std::time::Duration;
-
 use wasmtime::wasmparser::{BinaryReaderError, Validator, WasmFeatures};
 use wasmtime::{Collector, Config, Engine, OptLevel, WasmBacktraceDetails};
 
 use self::outline::Outline;
 
-pub use child::{Job, child_main, taken_over_main};
+pub use child::{Job, JobLimits, child_main, taken_over_main};
 pub use compiler::{CompileCost, CompileError, CompiledFile, Compiler};
 pub use cpu::Withheld;
 pub use entry::{Entry, EntryPoints};
@@ -35,11 +33,6 @@ pub use inspection::{Function, Inspection, Item, ItemKind};
 pub use outline::{Kind, Limits, MemoryNeeds};
 pub use refusal::Refusal;
 pub(crate) use refusal::one_line;
-
-/// Longest time of one compilation by the clock.
-pub(crate) const WALL_TIME_MAX: Duration = Job::Compile.limits().wall_time;
-/// Longest time that it takes to get at it.
-pub(crate) use turn::WAIT_MAX as TURN_WAIT_MAX;
 
 /// Largest file that is accepted, in bytes: what the compiler can be expected to manage with the
 /// [limits](Job) of its process.

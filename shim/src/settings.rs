@@ -3,6 +3,7 @@
 //! Rule: the file is beside the directory of this program, where `hyperlight node install` puts both, and is read
 //! once in a process. One that is not there, or cannot be read, changes nothing; the latter is told in the log.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -19,6 +20,12 @@ pub const FILE: &str = "settings.json";
 pub struct Settings {
     /// Most bytes of the cache of compiled programs, unless the environment says.
     pub cache_bytes: Option<u64>,
+    /// Most memory of one compilation, in bytes of address space.
+    pub aot_memory_bytes: Option<NonZero<u64>>,
+    /// Most CPU time of one compilation, in seconds.
+    pub aot_cpu_seconds: Option<NonZero<u64>>,
+    /// How many compile at once.
+    pub aot_parallel: Option<NonZero<usize>>,
     /// What a request leaves to the next, unless the pod's annotation says.
     pub http_isolation: Option<Isolation>,
 }
@@ -67,14 +74,25 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read() {
-        let settings =
-            Settings { cache_bytes: Some(1 << 30), http_isolation: Some(Isolation::Instance) };
+        let settings = Settings {
+            cache_bytes: Some(1 << 30),
+            aot_memory_bytes: NonZero::new(1 << 31),
+            aot_cpu_seconds: NonZero::new(60),
+            aot_parallel: NonZero::new(1),
+            http_isolation: Some(Isolation::Instance),
+        };
         assert_eq!(read(&serde_json::to_string(&settings).unwrap()), settings);
     }
 
     #[test]
     fn a_file_that_is_damaged_or_not_there_changes_nothing() {
-        for text in ["", "{", "[]", r#"{"cache_bytes": "much"}"#] {
+        for text in [
+            "",
+            "{",
+            "[]",
+            r#"{"cache_bytes": "much"}"#,
+            r#"{"aot_parallel": 0, "cache_bytes": 5}"#,
+        ] {
             assert_eq!(read(text), Settings::default(), "{text}");
         }
         assert_eq!(Settings::read("/nonexistent/settings.json".as_ref()), Settings::default());
@@ -83,6 +101,6 @@ mod tests {
     #[test]
     fn what_a_newer_version_has_written_beside_is_left_out() {
         let settings = read(r#"{"cache_bytes": 5, "more": true}"#);
-        assert_eq!(settings, Settings { cache_bytes: Some(5), http_isolation: None });
+        assert_eq!(settings, Settings { cache_bytes: Some(5), ..Settings::default() });
     }
 }

@@ -15,15 +15,19 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, openat, st
 use super::CacheError;
 use super::entry::{remove, temporary_name};
 use super::key::Key;
-use crate::compile::{TURN_WAIT_MAX, WALL_TIME_MAX};
+use crate::compile::Compiler;
 
 /// How long to wait between two attempts: short beside a compilation, long beside an attempt.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// When a person who waits is told what for.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
+/// How long another process may take to write a program.
+const WRITE_MAX: Duration = Duration::from_secs(60);
+
 /// How long to wait for a program: what another process may take to get its turn, to compile and to write.
-pub(super) const COMPILE_WAIT_MAX: Duration =
-    WALL_TIME_MAX.saturating_add(TURN_WAIT_MAX).saturating_add(Duration::from_secs(60));
+pub(super) const fn compile_wait_max(compiler: &Compiler) -> Duration {
+    compiler.wall_time_max().saturating_mul(2).saturating_add(WRITE_MAX)
+}
 
 /// The lock of one key, held.
 #[derive(Debug)]
@@ -123,6 +127,8 @@ mod tests {
 
     use super::*;
 
+    const WAIT_MAX: Duration = Duration::from_secs(600);
+
     fn names(path: &std::path::Path) -> Vec<String> {
         let entries = std::fs::read_dir(path).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -133,7 +139,7 @@ mod tests {
         let path = tempfile::tempdir().unwrap();
         let dir = File::open(path.path()).unwrap();
         let key = Key::from_bytes([1; 32]);
-        let lock = Lock::take(&dir, &key, COMPILE_WAIT_MAX, &|| {}).unwrap();
+        let lock = Lock::take(&dir, &key, WAIT_MAX, &|| {}).unwrap();
         assert!(Lock::try_take(&dir, &key.stem()).unwrap().is_none());
         assert!(Lock::try_take(&dir, &Key::from_bytes([2; 32]).stem()).unwrap().is_some());
         drop(lock);
@@ -167,7 +173,7 @@ mod tests {
         let path = tempfile::tempdir().unwrap();
         let dir = File::open(path.path()).unwrap();
         let (alive, dead) = (Key::from_bytes([1; 32]), Key::from_bytes([2; 32]));
-        let _lock = Lock::take(&dir, &alive, COMPILE_WAIT_MAX, &|| {}).unwrap();
+        let _lock = Lock::take(&dir, &alive, WAIT_MAX, &|| {}).unwrap();
         for key in [&alive, &dead] {
             std::fs::write(path.path().join(temporary_name(&key.stem())), "half").unwrap();
         }

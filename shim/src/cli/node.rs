@@ -1,6 +1,7 @@
 //! `hyperlight node`: the shim on a node with containerd.
 
 use std::io::Write;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,6 +84,15 @@ struct Options {
     /// whichever is less]
     #[arg(long, value_name = "SIZE", value_parser = parse::bytes)]
     cache_size: Option<u64>,
+    /// Let one compilation take this much memory [default: 8GiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse::aot_memory)]
+    aot_memory: Option<NonZero<u64>>,
+    /// Let one compilation take this much CPU time, within twice that by the clock [default: 900]
+    #[arg(long, value_name = "SECONDS")]
+    aot_cpu_seconds: Option<NonZero<u64>>,
+    /// Compile so many programs at once, while others wait [default: as many as there are CPUs]
+    #[arg(long, value_name = "NUMBER")]
+    aot_parallel: Option<NonZero<usize>>,
     /// What a request leaves to the next where a pod does not say [default: request]
     #[arg(long, value_enum, value_name = "WHAT")]
     http_isolation: Option<Isolation>,
@@ -195,6 +205,9 @@ impl Options {
             socket: self.containerd_socket,
             settings: Settings {
                 cache_bytes: self.cache_size,
+                aot_memory_bytes: self.aot_memory,
+                aot_cpu_seconds: self.aot_cpu_seconds,
+                aot_parallel: self.aot_parallel,
                 http_isolation: self.http_isolation,
             },
             restart,

@@ -1,10 +1,17 @@
 //! The values of command line options.
 
 use std::ffi::{OsStr, OsString};
+use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
+
+use crate::workload::size;
+
+/// Least memory of a compilation that can be chosen, in bytes of address space: a module of 2 MiB takes more than
+/// 100 MiB of it, and is compiled as fast as with more from 200 MiB on.
+const AOT_MEMORY_BYTES_MIN: u64 = 256 << 20;
 
 /// `HOST[::GUEST][:ro]`: a directory for the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +33,8 @@ pub(super) enum OptionError {
     NoGuest,
     #[error("not a size: write bytes, or a number with KiB, MiB or GiB, like 256MiB")]
     Size,
+    #[error("too little to compile with: at least {} are needed", size(AOT_MEMORY_BYTES_MIN))]
+    LittleMemory,
     #[error("not a duration: write a number with ms, s, m or h, like 30s")]
     Duration,
     #[error("must be longer than nothing")]
@@ -57,6 +66,14 @@ pub(super) fn dir(option: OsString) -> Result<DirOption, OptionError> {
 /// Parses a number of bytes.
 pub(super) fn bytes(option: &str) -> Result<u64, OptionError> {
     option.parse::<ByteSize>().map(|size| size.as_u64()).map_err(|_| OptionError::Size)
+}
+
+/// Parses most bytes of memory of a compilation.
+pub(super) fn aot_memory(option: &str) -> Result<NonZero<u64>, OptionError> {
+    let bytes = bytes(option)?;
+    NonZero::new(bytes)
+        .filter(|it| it.get() >= AOT_MEMORY_BYTES_MIN)
+        .ok_or(OptionError::LittleMemory)
 }
 
 /// Parses a time that is longer than nothing. A bare number is seconds, as timeout(1) has it.
@@ -121,6 +138,14 @@ mod tests {
     fn what_is_no_size_is_refused() {
         for text in ["", "MiB", "-1", "64MX", "lots"] {
             assert_eq!(bytes(text), Err(OptionError::Size), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_compilation_has_as_much_memory_as_the_compiler_needs_to_start() {
+        assert_eq!(aot_memory("256MiB"), Ok(NonZero::new(256 << 20).unwrap()));
+        for text in ["0", "255MiB"] {
+            assert_eq!(aot_memory(text), Err(OptionError::LittleMemory), "{text}");
         }
     }
 

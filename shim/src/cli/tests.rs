@@ -51,7 +51,11 @@ fn a_missing_file_is_127_and_a_refused_one_126() {
     assert_eq!(CliError::from(missing).status(), 127);
     let refused = CliError::compile("a".into(), crate::compile::Refusal::Empty.into());
     assert_eq!(refused.status(), 126);
-    assert_eq!(CliError::compile("a".into(), CompileError::TooLong(Job::Compile)).status(), 126);
+    assert_eq!(
+        CliError::compile("a".into(), CompileError::TooLong(Job::Compile, Job::Compile.limits()))
+            .status(),
+        126
+    );
     assert_eq!(CliError::compile("a".into(), CompileError::Changed).status(), 125);
 }
 

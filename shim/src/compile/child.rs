@@ -5,12 +5,13 @@
 //! 0, writes the program or the inspection to descriptor 1, and to descriptor 2, as JSON, what it has
 //! to tell or, if it refuses, the [`Refusal`]. It has no other descriptors, no environment of ours,
 //! no privileges, can open no file and make no socket ([`jail::lock_compiler`]), has limits on memory and
-//! time, and dies with its parent. Nothing else in a process of the shim touches Wasmtime, so that a linker leaves the
+//! time that its parent tells it, and dies with its parent. Nothing else in a process of the shim touches Wasmtime, so that a linker leaves the
 //! compiler out of a binary that does not answer with [`child_main`].
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _, Write};
+use std::num::NonZero;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
@@ -45,14 +46,41 @@ pub enum Job {
 }
 
 /// What a child may use.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct JobLimits {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobLimits {
     /// Most address space, in bytes.
     pub(super) address_space_bytes: u64,
     /// Most CPU time, in seconds.
     pub(super) cpu_seconds: u64,
     /// Longest time by the clock, which a machine with few CPUs and many containers needs.
     pub(super) wall_time: Duration,
+}
+
+impl JobLimits {
+    /// Those of one compilation: `memory_bytes` of address space, and `cpu_seconds` of CPU time, within twice that
+    /// by the clock; for what is `None`, as [`Job::limits`] has it.
+    pub(super) fn of_compilation(
+        memory_bytes: Option<NonZero<u64>>,
+        cpu_seconds: Option<NonZero<u64>>,
+    ) -> Self {
+        let default = Job::Compile.limits();
+        let cpu_seconds = cpu_seconds.map_or(default.cpu_seconds, NonZero::get);
+        Self {
+            address_space_bytes: memory_bytes.map_or(default.address_space_bytes, NonZero::get),
+            cpu_seconds,
+            wall_time: Duration::from_secs(cpu_seconds.saturating_mul(2)),
+        }
+    }
+
+    /// The arguments that tell a child, which [`JobLimits::from_args`] reads.
+    pub(super) fn args(self) -> [String; 2] {
+        [self.address_space_bytes.to_string(), self.cpu_seconds.to_string()]
+    }
+
+    fn from_args(memory_bytes: &str, cpu_seconds: &str) -> Option<Self> {
+        let [memory_bytes, cpu_seconds] = [memory_bytes, cpu_seconds].map(|it| it.parse().ok());
+        Some(Self::of_compilation(Some(memory_bytes?), Some(cpu_seconds?)))
+    }
 }
 
 impl Job {
@@ -84,8 +112,9 @@ impl Job {
     /// Compiling: 64 times the largest input, of which components of 13 to 18 MiB (JavaScript, Python)
     /// take 19 to 30 times their size, and beside which the heaps that threads reserve (64 MiB each) and
     /// their stacks are small; seven seconds of CPU for each MiB of the largest input, of which those
-    /// components take one at most. Inspecting reads the input some ten times and builds nothing.
-    pub(super) const fn limits(self) -> JobLimits {
+    /// components take one at most. The node's owner may choose others
+    /// ([`Settings`](crate::settings::Settings)). Inspecting reads the input some ten times and builds nothing.
+    pub(crate) const fn limits(self) -> JobLimits {
         match self {
             Self::Compile => JobLimits {
                 address_space_bytes: 8 << 30,
@@ -127,8 +156,8 @@ enum ChildError {
 
 /// The child, if the arguments (behind the program's name) ask for one: limits itself, reads, works,
 /// writes. The arguments are a [`Job::subcommand`], the parent's [`BUILD`], the digest that it expects the bytes
-/// to have, in hexadecimal, for compiling an [`Entry::word`], and what is [`Withheld`](super::Withheld) for compiling
-/// and for the settings.
+/// to have, in hexadecimal, for compiling an [`Entry::word`], what is [`Withheld`](super::Withheld) for compiling
+/// and for the settings, and for compiling the limits: most bytes of memory, most seconds of CPU time.
 #[must_use]
 pub fn child_main(args: &[OsString]) -> Option<ExitCode> {
     let args: Vec<_> = args.iter().map(|arg| arg.to_str()).collect::<Option<_>>()?;
@@ -138,14 +167,15 @@ pub fn child_main(args: &[OsString]) -> Option<ExitCode> {
         return Some(ExitCode::from(OTHER_BUILD));
     }
     let done = match (job, rest) {
-        (Job::Compile, [digest, entry, withheld]) => {
+        (Job::Compile, [digest, entry, withheld, memory_bytes, cpu_seconds]) => {
             let (entry, withheld) = (Entry::from_word(entry)?, withheld.parse().ok()?);
-            work(job, digest, |wasm| {
+            let limits = JobLimits::from_args(memory_bytes, cpu_seconds)?;
+            work(limits, digest, |wasm| {
                 let compiled = compile(wasm, entry, withheld)?;
                 Ok((compiled.program, compiled.entry_points))
             })
         }
-        (Job::Inspect, [digest]) => work(job, digest, |wasm| {
+        (Job::Inspect, [digest]) => work(job.limits(), digest, |wasm| {
             let inspection = Inspection::of(wasm)?;
             let entry_points = inspection.entry_points;
             let json = serde_json::to_vec(&inspection).unwrap_or_default();
@@ -156,7 +186,8 @@ pub fn child_main(args: &[OsString]) -> Option<ExitCode> {
         }),
         (Job::Settings, [digest, withheld]) => {
             let withheld = withheld.parse().ok()?;
-            work(job, digest, |_empty| Ok((settings(withheld)?, EntryPoints::default())))
+            let none = EntryPoints::default();
+            work(job.limits(), digest, |_empty| Ok((settings(withheld)?, none)))
         }
         _ => return None,
     };
@@ -195,14 +226,14 @@ fn tell(what: &impl Serialize) -> io::Result<()> {
     writeln!(io::stderr(), "\n{json}")
 }
 
-/// Does `job` on descriptor 0: `result` makes the bytes for descriptor 1 out of those read, and says
+/// Does a job within `limits` on descriptor 0: `result` makes the bytes for descriptor 1 out of those read, and says
 /// where they can begin.
 fn work(
-    job: Job,
+    limits: JobLimits,
     expected: &str,
     result: impl FnOnce(&[u8]) -> Result<(Vec<u8>, EntryPoints), Refusal>,
 ) -> Result<Told, ChildError> {
-    confine(job.limits()).map_err(ChildError::Confine)?;
+    confine(limits).map_err(ChildError::Confine)?;
     // Read at the end, when no file can be opened any more.
     let status = File::open("/proc/self/status").ok();
     jail::lock_compiler()?;
@@ -243,7 +274,7 @@ fn confine(limits: JobLimits) -> io::Result<()> {
     // SIGKILL, which does not.
     jail::end_with_parent_within(&[
         (Resource::As, limits.address_space_bytes, limits.address_space_bytes),
-        (Resource::Cpu, cpu, cpu + 1),
+        (Resource::Cpu, cpu, cpu.saturating_add(1)),
         (Resource::Nofile, OPEN_FILES_MAX, OPEN_FILES_MAX),
         (Resource::Core, 0, 0),
     ])

@@ -20,12 +20,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, open};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
-use super::child::{INSPECTION_BYTES_MAX, Job, OTHER_BUILD, REFUSED, Told};
+use super::child::{INSPECTION_BYTES_MAX, Job, JobLimits, OTHER_BUILD, REFUSED, Told};
 use super::inspection::Inspection;
 use super::refusal::one_line;
 use super::turn::{self, Turn};
 use super::{BUILD, Entry, EntryPoints, Refusal, Withheld};
 use crate::aot::{Wasm, sha256_hex};
+use crate::settings::Settings;
 use crate::workload::size;
 
 /// Most threads of the compiler; more hardly help a single program.
@@ -49,15 +50,15 @@ pub enum CompileError {
     /// The compiler took too much time.
     #[error(
         "{} took more than {} s of CPU time, or {} s in all, and was stopped",
-        .0.doing(), .0.limits().cpu_seconds, .0.limits().wall_time.as_secs()
+        .0.doing(), .1.cpu_seconds, .1.wall_time.as_secs()
     )]
-    TooLong(Job),
+    TooLong(Job, JobLimits),
     /// The compiler took too much memory.
     #[error(
-        "{} took more than {} GiB of memory and was stopped",
-        .0.doing(), .0.limits().address_space_bytes >> 30
+        "{} took more than {} of memory and was stopped",
+        .0.doing(), size(.1.address_space_bytes)
     )]
-    TooMuchMemory(Job),
+    TooMuchMemory(Job, JobLimits),
     /// The compiler crashed.
     #[error("the compiler failed ({status}){}{said}", if said.is_empty() { "" } else { ": " })]
     Crashed {
@@ -99,7 +100,7 @@ impl CompileError {
     #[must_use]
     pub const fn is_about_the_file(&self) -> bool {
         match self {
-            Self::Refused(_) | Self::TooLong(_) | Self::TooMuchMemory(_) => true,
+            Self::Refused(_) | Self::TooLong(..) | Self::TooMuchMemory(..) => true,
             Self::Crashed { .. }
             | Self::CreateMemory(_)
             | Self::OtherBuild(_)
@@ -150,6 +151,8 @@ pub struct Compiler {
     held: Option<Arc<OwnedFd>>,
     /// Where compilations take turns, and how many have one.
     turns: Option<(PathBuf, usize)>,
+    /// What one compilation may use.
+    limits: JobLimits,
 }
 
 impl Compiler {
@@ -170,11 +173,15 @@ impl Compiler {
         Self { held: held.map(Arc::new), ..Self::at(program) }
     }
 
-    /// Another executable that answers with [`child_main`](super::child_main).
+    /// Another executable that answers with [`child_main`](super::child_main). What it may use, and how many
+    /// compile at once, is as the node's [`Settings`] have it.
     #[must_use]
     pub fn at(program: impl Into<PathBuf>) -> Self {
-        let turns = turn::default_dir().map(|dir| (dir, turn::default_turns()));
-        Self { program: program.into(), held: None, turns }
+        let node = Settings::of_node();
+        let turns = node.aot_parallel.map_or_else(turn::default_turns, NonZero::get);
+        let turns = turn::default_dir().map(|dir| (dir, turns));
+        let limits = JobLimits::of_compilation(node.aot_memory_bytes, node.aot_cpu_seconds);
+        Self { program: program.into(), held: None, turns, limits }
     }
 
     /// A path of the executable in this process.
@@ -187,10 +194,15 @@ impl Compiler {
 
     /// The same, taking turns with all that were given the directory `dir`: `turns` compile at once. If
     /// nothing is said, root's processes and those of a user's session take turns with one another, and
-    /// as many compile as there are CPUs.
+    /// as many compile as there are CPUs, or as the node's owner has chosen.
     #[must_use]
     pub fn with_turns(self, dir: impl Into<PathBuf>, turns: NonZero<usize>) -> Self {
         Self { turns: Some((dir.into(), turns.get())), ..self }
+    }
+
+    /// Longest time of a compilation by the clock, which is also the longest wait for a turn.
+    pub(crate) const fn wall_time_max(&self) -> Duration {
+        self.limits.wall_time
     }
 
     /// Compiles `wasm` into sealed memory, for this CPU without what is `withheld`. `waiting` is called
@@ -206,9 +218,13 @@ impl Compiler {
         withheld: Withheld,
         waiting: &dyn Fn(),
     ) -> Result<CompiledFile, CompileError> {
-        let turn = self.turns.as_ref().map(|(dir, turns)| Turn::take(dir, *turns, waiting));
+        let wait_max = self.wall_time_max();
+        let turn =
+            self.turns.as_ref().map(|(dir, turns)| Turn::take(dir, *turns, wait_max, waiting));
         let started = Instant::now();
-        let args = [wasm.sha256(), entry.word(), &withheld.to_string()];
+        let [memory_bytes, cpu_seconds] = &self.limits.args();
+        let withheld = withheld.to_string();
+        let args = [wasm.sha256(), entry.word(), &withheld, memory_bytes, cpu_seconds];
         let (file, told) = self.child(Job::Compile, wasm.file(), &args, waiting)?;
         drop(turn);
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
@@ -249,6 +265,10 @@ impl Compiler {
         args: &[&str],
         waiting: &dyn Fn(),
     ) -> Result<(File, Told), CompileError> {
+        let limits = match job {
+            Job::Compile => self.limits,
+            Job::Inspect | Job::Settings => job.limits(),
+        };
         let create = |error: rustix::io::Errno| CompileError::CreateMemory(error.into());
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let result = File::from(memfd_create("program", flags).map_err(create)?);
@@ -257,7 +277,7 @@ impl Compiler {
             Some(code) if code == i32::from(OTHER_BUILD) => {
                 CompileError::OtherBuild(self.program.clone())
             }
-            _ => failure(job, status, said),
+            _ => failure(job, limits, status, said),
         };
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX);
         let mut child = Command::new(self.file())
@@ -271,7 +291,7 @@ impl Compiler {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(start)?;
-        let ended = watch(&mut child, job, waiting);
+        let ended = watch(&mut child, job, limits, waiting);
         if ended.is_err() {
             // It may have ended by itself meanwhile; what counts is the reason already at hand.
             let _ = child.kill();
@@ -294,7 +314,12 @@ fn answer(file: &File, max: usize) -> Result<Vec<u8>, CompileError> {
 }
 
 /// Reads what the child says until it has ended.
-fn watch(child: &mut Child, job: Job, waiting: &dyn Fn()) -> Result<Vec<u8>, CompileError> {
+fn watch(
+    child: &mut Child,
+    job: Job,
+    limits: JobLimits,
+    waiting: &dyn Fn(),
+) -> Result<Vec<u8>, CompileError> {
     let started = Instant::now();
     let failed = |error: rustix::io::Errno| CompileError::Wait(error.into());
     let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).map_err(failed)?;
@@ -303,7 +328,7 @@ fn watch(child: &mut Child, job: Job, waiting: &dyn Fn()) -> Result<Vec<u8>, Com
     let mut chunk = [0; 4096];
     let mut told = false;
     loop {
-        let limit = if told { job.limits().wall_time } else { PROGRESS_AFTER };
+        let limit = if told { limits.wall_time } else { PROGRESS_AFTER };
         let left = limit.saturating_sub(started.elapsed());
         let timeout = Timespec {
             tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
@@ -319,7 +344,7 @@ fn watch(child: &mut Child, job: Job, waiting: &dyn Fn()) -> Result<Vec<u8>, Com
         let has_ended = fds.first().is_some_and(|fd| !fd.revents().is_empty());
         let has_said = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
         if ready == 0 && told {
-            return Err(CompileError::TooLong(job));
+            return Err(CompileError::TooLong(job, limits));
         }
         if ready == 0 {
             told = true;
@@ -347,7 +372,7 @@ fn last_line(said: &[u8]) -> &[u8] {
 }
 
 /// What a child that did not succeed means.
-fn failure(job: Job, status: ExitStatus, stderr: &[u8]) -> CompileError {
+fn failure(job: Job, limits: JobLimits, status: ExitStatus, stderr: &[u8]) -> CompileError {
     if status.code() == Some(REFUSED.into())
         && let Ok(refusal) = serde_json::from_slice(last_line(stderr))
     {
@@ -355,9 +380,9 @@ fn failure(job: Job, status: ExitStatus, stderr: &[u8]) -> CompileError {
     }
     let said = String::from_utf8_lossy(stderr);
     if status.signal() == Some(Signal::XCPU.as_raw()) {
-        CompileError::TooLong(job)
+        CompileError::TooLong(job, limits)
     } else if said.contains("memory allocation of") || said.contains("Cannot allocate memory") {
-        CompileError::TooMuchMemory(job)
+        CompileError::TooMuchMemory(job, limits)
     } else {
         CompileError::Crashed { status, said: one_line(&said) }
     }
@@ -368,7 +393,8 @@ mod tests {
     use super::*;
 
     fn ended(signal: Signal, said: &[u8]) -> CompileError {
-        failure(Job::Inspect, ExitStatus::from_raw(signal.as_raw()), said)
+        let job = Job::Inspect;
+        failure(job, job.limits(), ExitStatus::from_raw(signal.as_raw()), said)
     }
 
     #[test]
@@ -376,7 +402,7 @@ mod tests {
         let too_long = ended(Signal::XCPU, b"");
         assert!(too_long.to_string().starts_with("inspecting took more than 30 s"), "{too_long}");
         let too_much = ended(Signal::ABORT, b"memory allocation of 4096 bytes failed");
-        assert!(too_much.to_string().contains("4 GiB"), "{too_much}");
+        assert!(too_much.to_string().contains("4.0 GiB"), "{too_much}");
         let crash = ended(Signal::SEGV, b"last\nwords");
         assert!(crash.to_string().ends_with(": last; words"), "{crash}");
         let about = [too_long, too_much, crash].map(|error| error.is_about_the_file());
@@ -387,7 +413,7 @@ mod tests {
     fn a_refusal_is_understood_behind_what_libraries_say() {
         let said = b"thread main panicked at x.rs\n\n\"Empty\"\n";
         let status = ExitStatus::from_raw(i32::from(REFUSED) << 8);
-        let error = failure(Job::Compile, status, said);
+        let error = failure(Job::Compile, Job::Compile.limits(), status, said);
         assert!(matches!(error, CompileError::Refused(Refusal::Empty)), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Taking turns: as many compilers at once as the machine has CPUs, whoever starts them.
+//! Taking turns: as many compilers at once as the machine has CPUs, or its owner allows, whoever starts them.
 //!
 //! Rule: a turn is flock(2) on one of so many files in a directory of this boot, so the kernel gives it
 //! back when its holder dies, however that happens. The files stay: what counts is the lock. A machine
@@ -17,14 +17,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::process::geteuid;
 
-use super::WALL_TIME_MAX;
-
 /// How long to wait between two attempts: short beside a compilation, long beside an attempt.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// When a person who waits is told what for.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
-/// Longest wait for a turn.
-pub(crate) const WAIT_MAX: Duration = WALL_TIME_MAX;
 
 /// A turn, until it is dropped.
 #[derive(Debug)]
@@ -44,8 +40,9 @@ pub(super) fn default_dir() -> Option<PathBuf> {
 }
 
 impl Turn {
-    /// Waits for one of `turns` in `dir`, and calls `waiting` once if that takes longer than a second.
-    pub(super) fn take(dir: &Path, turns: usize, waiting: &dyn Fn()) -> Self {
+    /// Waits for one of `turns` in `dir`, no longer than `wait_max`, and calls `waiting` once if that takes longer
+    /// than a second.
+    pub(super) fn take(dir: &Path, turns: usize, wait_max: Duration, waiting: &dyn Fn()) -> Self {
         let started = Instant::now();
         let mut told = false;
         loop {
@@ -58,7 +55,7 @@ impl Turn {
                 }
             }
             let waited = started.elapsed();
-            if waited > WAIT_MAX {
+            if waited > wait_max {
                 log::warn!(
                     "waited {} s for a turn to compile, and do not any more",
                     waited.as_secs()
@@ -110,6 +107,8 @@ mod tests {
 
     use super::*;
 
+    const WAIT_MAX: Duration = Duration::from_secs(600);
+
     #[test]
     fn no_more_have_a_turn_than_there_are() {
         let dir = tempfile::tempdir().unwrap();
@@ -118,7 +117,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..12 {
                 scope.spawn(|| {
-                    let _turn = Turn::take(&dir, 3, &|| {});
+                    let _turn = Turn::take(&dir, 3, WAIT_MAX, &|| {});
                     most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     sleep(Duration::from_millis(30));
                     at_work.fetch_sub(1, Ordering::SeqCst);
@@ -141,7 +140,7 @@ mod tests {
     #[test]
     fn where_nobody_can_take_turns_nobody_waits() {
         let started = Instant::now();
-        Turn::take(Path::new("/proc/no/such/place"), 1, &|| {});
+        Turn::take(Path::new("/proc/no/such/place"), 1, WAIT_MAX, &|| {});
         assert!(started.elapsed() < WAIT_MAX);
     }
 }

@@ -103,6 +103,7 @@ fn the_child_confines_itself() {
         let output = Command::new("sh")
             .args(["-c", &script, HYPERLIGHT, Job::Compile.subcommand(), BUILD])
             .args([wasm(&command(1)).sha256(), Entry::Command.word(), "none"])
+            .args(["8589934592", "900"])
             .stdin(file)
             .stderr(Stdio::piped())
             .output()

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod compiler;
+mod limits;
 mod snapshots;
 mod space;
 mod trouble;

@@ -21,7 +21,7 @@ fn status_of_a_compiler_at_work() -> String {
     let mut input = tempfile::tempfile().unwrap();
     input.write_all(&wasm).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_hyperlight"))
-        .args(["__compile", shim::compile::BUILD, digest.hex(), "any", "none"])
+        .args(["__compile", shim::compile::BUILD, digest.hex(), "any", "none", "8589934592", "900"])
         .stdin(Stdio::from(input))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
