@@ -91,6 +91,9 @@ fn values_of_other_names_or_types_are_refused() {
         ("aot.cpuSeconds=0", "cpuSeconds"),
         ("aot.parallel=1.5", "parallel"),
         ("http.isolation=some", "isolation"),
+        ("metrics.enabled=yes", "enabled"),
+        ("metrics.port=0", "port"),
+        ("metrics.port=8086", "port"),
         ("interval=soon", "interval"),
         ("hostPID=maybe", "hostPID"),
         ("updateStrategy.maxUnavailable=0", "maxUnavailable"),
@@ -134,8 +137,32 @@ fn each_value_becomes_an_option_of_the_installer() {
 }
 
 #[test]
+fn metrics_are_found_by_the_pods_annotations() {
+    let daemon_set = |values| {
+        rendered(&["--show-only", "templates/daemonset.yaml", "--set", values])
+            .lines()
+            .map(|line| line.trim().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let on = daemon_set("metrics.enabled=true,metrics.port=9100");
+    for line in [
+        "prometheus.io/scrape: \"true\"",
+        "prometheus.io/port: \"9100\"",
+        "prometheus.io/path: /metrics",
+        "- --metrics-port=9100",
+        "- name: metrics",
+        "containerPort: 9100",
+    ] {
+        assert!(on.iter().any(|it| it == line), "{line}: {on:?}");
+    }
+    let off = daemon_set("metrics.enabled=false").join("\n");
+    assert!(!off.contains("prometheus") && !off.contains("metrics"), "{off}");
+}
+
+#[test]
 fn the_options_of_the_daemon_set_are_those_of_the_installer() {
-    let values = "cache.size=8GiB,aot.memory=2GiB,aot.cpuSeconds=60,aot.parallel=1";
+    let values =
+        "cache.size=8GiB,aot.memory=2GiB,aot.cpuSeconds=60,aot.parallel=1,metrics.enabled=true";
     let text = rendered(&["--show-only", "templates/daemonset.yaml", "--set", values]);
     let arguments = text.lines().skip_while(|line| line.trim() != "args:").skip(1);
     let arguments: Vec<_> = arguments

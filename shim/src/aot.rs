@@ -39,7 +39,7 @@ use self::entry::{Kind, Stored};
 pub use self::error::CacheError;
 use self::key::Key;
 use self::lock::Lock;
-pub use self::space::{CACHE_SIZE_VARIABLE, CacheEntry, Cleared};
+pub use self::space::{CACHE_SIZE_VARIABLE, CacheEntry, Cleared, Usage};
 use self::store::About;
 pub(crate) use self::wasm::sha256_hex;
 pub use self::wasm::{Wasm, WasmError};

@@ -1,8 +1,10 @@
 //! What is counted of micro-VMs and of what they start from.
 //!
-//! Rule: counted in any case, and told to the log only: at the end of each task and exec what it had
-//! ([`Counts`]), at the end of the shim the sums of all that it served ([`Totals`]). What was killed tells nothing
-//! of itself.
+//! Rule: counted in any case, and told to the log: at the end of each task and exec what it had ([`Counts`]), at
+//! the end of the shim the sums of all that it served ([`Totals`]), which it also adds to those of the node
+//! (`node`). What was killed tells nothing of itself.
+
+pub(crate) mod node;
 
 use serde::{Deserialize, Serialize};
 use vmm::{Exit, Fault, RunStats};
@@ -49,8 +51,9 @@ pub struct Origins {
     pub from_snapshot: bool,
 }
 
-/// The sums of all tasks and execs of a shim.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The sums of all tasks and execs of a shim, or of the shims of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Totals {
     tasks: u64,
     execs: u64,
@@ -95,6 +98,43 @@ impl Totals {
         self.counts.add(counts);
     }
 
+    /// The sums as metrics.
+    pub(crate) fn sums(&self) -> Vec<Sum> {
+        let Self {
+            tasks,
+            execs,
+            compilations,
+            snapshot_hits,
+            snapshot_misses,
+            killed,
+            counts: Counts { micro_vms, doorbell_exits, interrupted_exits, faults },
+        } = *self;
+        let sum = |name, help, sum| Sum { name, help, samples: vec![("", sum)] };
+        let mut sums = vec![
+            sum("tasks_total", "Tasks that were created.", tasks),
+            sum("execs_total", "Execs that were started in containers.", execs),
+            sum("compilations_total", "Starts that had to compile their program.", compilations),
+            sum("snapshot_hits_total", "Starts that have found a snapshot.", snapshot_hits),
+            sum("snapshot_misses_total", "Starts that have found no snapshot.", snapshot_misses),
+            sum(
+                "killed_total",
+                "Tasks and execs that were killed before they could count.",
+                killed,
+            ),
+            sum("micro_vms_total", "Micro-VMs that were made.", micro_vms),
+            sum("faults_total", "Runs that ended by a fault of the guest.", faults),
+        ];
+        sums.push(Sum {
+            name: "vm_exits_total",
+            help: "VM exits: doorbell is a host call, interrupted a signal.",
+            samples: vec![
+                (r#"{kind="doorbell"}"#, doorbell_exits),
+                (r#"{kind="interrupted"}"#, interrupted_exits),
+            ],
+        });
+        sums
+    }
+
     /// Tells the log.
     pub(crate) fn log(&self) {
         let Self {
@@ -111,6 +151,17 @@ impl Totals {
             doorbell_exits, interrupted_exits, faults; "totals"
         );
     }
+}
+
+/// A sum as a metric of Prometheus.
+#[derive(Debug)]
+pub(crate) struct Sum {
+    /// Its name, without that of the runtime.
+    pub(crate) name: &'static str,
+    /// What it is.
+    pub(crate) help: &'static str,
+    /// Labels in braces, or nothing, and the number for each.
+    pub(crate) samples: Vec<(&'static str, u64)>,
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod config;
 mod cri;
 mod distribution;
 mod files;
+mod metrics;
 mod restart;
 mod running;
 mod stay;
@@ -22,11 +23,14 @@ mod trial;
 use std::fs::File;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use self::distribution::Imports;
 use self::files::{Record, make_directories, place, put_back, read, remove, resolved};
-use crate::aot::CACHE_DIR;
+use crate::aot::{AotCache, CACHE_DIR};
+use crate::compile::Compiler;
+use crate::counts;
 use crate::settings::{self, Settings};
 
 pub use cluster::{CONDITION, Cluster, ClusterError, READY_LABEL};
@@ -266,6 +270,8 @@ pub struct Installed {
     pub config: bool,
     /// Whether containerd was restarted.
     pub restarted: bool,
+    /// How long the micro-VM on trial took, from its image to its end.
+    pub trial: Duration,
 }
 
 impl Node {
@@ -320,6 +326,21 @@ impl Node {
         self.prefix.join(RECORD)
     }
 
+    /// What its metrics are read from.
+    fn metrics(&self) -> metrics::Sources {
+        let cache = AotCache::new(CACHE_DIR, Compiler::at(self.program("hyperlight")));
+        let socket = self.distribution.socket.clone();
+        metrics::Sources {
+            socket,
+            cache: match self.settings.cache_bytes {
+                Some(bytes) => cache.with_size(bytes),
+                None => cache,
+            },
+            totals: counts::node::DIR.into(),
+            look: Mutex::default(),
+        }
+    }
+
     /// Installs what is not installed yet.
     ///
     /// # Errors
@@ -334,7 +355,9 @@ impl Node {
             done.programs |= place(from, &self.program(name))?;
         }
         done.settings = self.set(&mut record)?;
+        let began = Instant::now();
         trial::run(&self.distribution.socket, &self.shim()).await?;
+        done.trial = began.elapsed();
         done.config = self.configure(&mut record)?;
         if done.config || record.restart_due || !self.is_served().await? {
             done.restarted = self.serve(&mut record).await?;
@@ -458,7 +481,7 @@ impl Node {
 
     /// Waits until containerd's CRI answers and has the handler, or has it no more.
     async fn wait_until_served(&self, wanted: bool) -> Result<(), String> {
-        let since = std::time::Instant::now();
+        let since = Instant::now();
         loop {
             let said = match self.is_served().await {
                 Ok(is_served) if is_served == wanted => return Ok(()),

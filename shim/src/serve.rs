@@ -27,6 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::aot::{AotCache, CACHE_DIR};
 use crate::bundle;
 use crate::compile::Compiler;
+use crate::counts;
 use crate::events::{Events, timestamp};
 use crate::launch::Program;
 use crate::leftovers;
@@ -233,6 +234,8 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
     sandbox.totals().log();
     tokio::time::sleep(LAST_ANSWER).await;
     events.flush().await;
+    let totals = *sandbox.totals();
+    totals.add_to_node(Path::new(counts::node::DIR));
     if let Err(error) = server.shutdown().await {
         log::warn!("shut the server down: {error}");
     }

@@ -47,6 +47,17 @@ pub struct CacheEntry {
     pub used: SystemTime,
 }
 
+/// What the cache holds, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Programs.
+    pub programs: u64,
+    /// Programs that have a snapshot.
+    pub snapshots: u64,
+    /// Bytes on the disk of all that counts towards the bound.
+    pub bytes: u64,
+}
+
 /// What [`AotCache::clear`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cleared {
@@ -77,6 +88,22 @@ impl AotCache {
         let Some(dir) = self.open_existing_dir()? else { return Ok(Vec::new()) };
         let groups = self.scan(&dir)?.into_iter().rev();
         Ok(groups.filter(|group| group.has_program).map(|it| self.entry(&dir, it)).collect())
+    }
+
+    /// How much is in the cache; no file of it is opened.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::OpenDir`], [`CacheError::Untrusted`], [`CacheError::List`].
+    pub fn usage(&self) -> Result<Usage, CacheError> {
+        let mut usage = Usage::default();
+        let Some(dir) = self.open_existing_dir()? else { return Ok(usage) };
+        for group in self.scan(&dir)? {
+            usage.programs += u64::from(group.has_program);
+            usage.snapshots += u64::from(group.has_program && group.has_snapshot);
+            usage.bytes += group.bytes;
+        }
+        Ok(usage)
     }
 
     /// Most bytes on the disk that the cache takes.

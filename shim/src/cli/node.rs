@@ -122,6 +122,9 @@ struct Duties {
     /// Listen on this port once there is an outcome, for a readiness probe
     #[arg(long, value_name = "PORT", requires = "stay")]
     ready_port: Option<u16>,
+    /// Serve metrics for Prometheus on this port, at /metrics
+    #[arg(long, value_name = "PORT", requires = "stay")]
+    metrics_port: Option<u16>,
 }
 
 #[derive(Debug, Args)]
@@ -243,10 +246,10 @@ async fn stay(options: Options, duties: Duties, duty: Duty) -> Result<(), CliErr
     // Before the root directory changes.
     let cluster = duties.node.is_some().then(Cluster::of_pod).transpose();
     let cluster = cluster.map_err(NodeError::from)?;
-    let Duties { node, interval, ready_port, .. } = duties;
+    let Duties { node, interval, ready_port, metrics_port, .. } = duties;
     let host = options.enter()?;
     let mut said = Ok(());
-    let stay = Stay { duty, node, interval, ready_port };
+    let stay = Stay { duty, node, interval, ready_port, metrics_port };
     // A reader that is gone is no reason to leave a node.
     node::stay(host, cluster, stay, &mut |text| said = say(text)).await?;
     said

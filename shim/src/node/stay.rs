@@ -6,13 +6,14 @@
 //! from those that run.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::{Cluster, Node, NodeError};
+use super::{Cluster, Node, NodeError, metrics};
 use crate::error::line;
 
 /// How soon to try again what will work when others have done something.
@@ -41,6 +42,8 @@ pub struct Stay {
     pub interval: Duration,
     /// The port that it listens on once it has come to an end, for the pod's readiness.
     pub ready_port: Option<u16>,
+    /// The port of its metrics.
+    pub metrics_port: Option<u16>,
 }
 
 /// Stays until SIGTERM or SIGINT. `say` is told each outcome that differs from the one before.
@@ -59,6 +62,12 @@ pub async fn stay(
     };
     let (mut term, mut int) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
     let cluster = cluster.as_ref().zip(stay.node.as_deref());
+    let metrics = Arc::new(node.metrics());
+    if let Some(port) = stay.metrics_port {
+        let action = "serve metrics on the port of --metrics-port";
+        let served = async { metrics::serve(listen(port).await?, Arc::clone(&metrics)) };
+        served.await.map_err(|source| NodeError::Duty { action, source })?;
+    }
     let mut said = String::new();
     let mut listener = None;
     let mut is_final = None;
@@ -66,7 +75,11 @@ pub async fn stay(
         // A restart in vain is not repeated; the next version of this pod may try.
         let outcome = match is_final.take() {
             Some(error) => Err(error),
-            None => perform(&node, stay.duty, cluster).await,
+            None => {
+                let outcome = perform(&node, stay.duty, cluster).await;
+                metrics.looked(outcome.as_ref().ok().copied().flatten());
+                outcome.map(drop)
+            }
         };
         let (text, mut is_done) = told(stay.duty, &outcome);
         if text != said {
@@ -89,11 +102,9 @@ pub async fn stay(
             && listener.is_none()
             && let Some(port) = stay.ready_port
         {
-            // Nobody accepts: that it listens is the answer. The second is for nodes without IPv6.
-            let addrs: [SocketAddr; 2] =
-                [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
-            let bound = TcpListener::bind(&addrs[..]).await;
+            // Nobody accepts: that it listens is the answer.
             let action = "listen on the port of --ready-port";
+            let bound = listen(port).await;
             listener = Some(bound.map_err(|source| NodeError::Duty { action, source })?);
         }
         is_final = outcome.err().filter(NodeError::is_final);
@@ -105,20 +116,28 @@ pub async fn stay(
     }
 }
 
+/// Listens on each address of the pod; the second is for nodes without IPv6.
+async fn listen(port: u16) -> std::io::Result<TcpListener> {
+    let addrs: [SocketAddr; 2] =
+        [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
+    TcpListener::bind(&addrs[..]).await
+}
+
+/// Does the duty; returns how long the micro-VM on trial took, where one has run.
 async fn perform(
     node: &Node,
     duty: Duty,
     cluster: Option<(&Cluster, &str)>,
-) -> Result<(), NodeError> {
+) -> Result<Option<Duration>, NodeError> {
     match duty {
-        Duty::Install => node.install().await.map(drop),
+        Duty::Install => Ok(Some(node.install().await?.trial)),
         Duty::Uninstall { force } => {
             // Before: so that no pod comes to the node meanwhile.
             if let Some((cluster, name)) = cluster {
                 let message = "the runtime is being uninstalled";
                 cluster.tell(name, false, "Uninstalling", message).await?;
             }
-            node.uninstall(force).await.map(drop)
+            node.uninstall(force).await.map(|_| None)
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::containerd::{Containerd, ContainerdError};
 use crate::serve::RUNTIME;
 
 /// containerd's namespace for it, which is there only meanwhile.
-const NAMESPACE: &str = "hyperlight-trial";
+pub(super) const NAMESPACE: &str = "hyperlight-trial";
 /// Its container and its image.
 const NAME: &str = "trial";
 /// The status that the program below ends with.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use shim::aot::{AotCache, CompiledProgram, Wasm};
+use shim::aot::{AotCache, CompiledProgram, Usage, Wasm};
 use shim::compile::Entry;
 
 use super::{HYPERLIGHT, cache, command, compile, names, path, program, programs, stderr};
@@ -31,6 +31,21 @@ fn disk_bytes(path: &Path) -> u64 {
 fn snapshot(cache: &AotCache, program: &CompiledProgram, bytes: usize) -> File {
     let fill = |file: &File| file.write_all_at(&vec![7; bytes], 0);
     cache.store_snapshot(program, b"", fill).unwrap()
+}
+
+#[test]
+fn the_usage_is_that_of_all_files_that_count_towards_the_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = cache(&dir.path().join("cache"));
+    assert_eq!(cache.usage().unwrap(), Usage::default());
+    stored(&cache, 1);
+    let with_snapshot = program(cache.path(), &command(2)).unwrap();
+    drop(snapshot(&cache, &with_snapshot, 1 << 20));
+
+    let files = names(cache.path()).into_iter().map(|name| cache.path().join(name));
+    let bytes = files.filter(|it| it.extension().is_some()).map(|it| disk_bytes(&it)).sum();
+    assert_eq!(cache.usage().unwrap(), Usage { programs: 2, snapshots: 1, bytes });
+    assert!(bytes > 1 << 20);
 }
 
 #[test]
