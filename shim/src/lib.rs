@@ -5,6 +5,7 @@
 //! that a [`container`] stands for. [`serve`] and [`task`] are what containerd talks to; [`cli`] is
 //! what people talk to.
 
+mod address;
 pub mod aot;
 pub mod artifact;
 pub mod bundle;

@@ -27,6 +27,7 @@ use std::time::Duration;
 use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::address;
 use crate::aot::{AotCache, CompiledProgram, Origin, Wasm};
 use crate::artifact::{self, ArtifactError};
 use crate::bundle::{Bundle, BundleError, Namespace, Role};
@@ -111,10 +112,13 @@ impl Sandbox {
     }
 
     /// Starts the VMM process of the first task before it is asked for: containerd starts a shim
-    /// because it has one. Trouble is that task's to report.
+    /// because it has one. Trouble is that task's to report. If this shim is killed before that, the process removes
+    /// its address.
     pub fn start_ahead(&self) {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        *spare = self.environment.vmm.spawn_in(&Namespace::New).ok();
+        let mut vmm = self.environment.vmm.clone();
+        vmm.args.push(self.environment.socket.display().to_string());
+        *spare = vmm.spawn_in(&Namespace::New).ok();
     }
 
     /// Creates a task, up to the micro-VM that waits for its start.
@@ -268,15 +272,8 @@ impl Sandbox {
     /// Removes the address, unless that was done: a shim that is started for the same group from here on has its own.
     /// No task is created any more.
     pub fn close(&self) {
-        if self.is_closed.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let path = &self.environment.socket;
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                log::warn!("remove {}: {error}", path.display());
-            }
-            Ok(()) | Err(_) => {}
+        if !self.is_closed.swap(true, Ordering::Relaxed) {
+            address::remove(&self.environment.socket);
         }
     }
 

@@ -6,7 +6,7 @@
 //! the crate's; the server loop is here, because services beside Task belong in it.
 
 use std::ffi::OsString;
-use std::io::{self, Read as _, Write};
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,6 +24,7 @@ use containerd_shim_protos::ttrpc::r#async::Server;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::address;
 use crate::aot::{AotCache, CACHE_DIR};
 use crate::bundle;
 use crate::compile::Compiler;
@@ -43,9 +44,6 @@ pub const RUNTIME: &str = "io.containerd.hyperlight.v1";
 /// Exit status of a task whose shim died: as if killed by signal 9.
 const KILLED: u32 = 137;
 
-/// How long a server that is killed may take to hang up.
-const HANGS_UP_WITHIN: Duration = Duration::from_millis(200);
-
 /// How long the answer to the last call may take to leave.
 const LAST_ANSWER: Duration = Duration::from_millis(5);
 
@@ -64,6 +62,8 @@ enum ServeError {
     Stale { path: PathBuf, source: io::Error },
     #[error("serve on {address}")]
     Bind { address: String, source: ttrpc::Error },
+    #[error("the shim ended before it could be asked at {address}; see containerd's log")]
+    Died { address: String, source: io::Error },
     #[error("watch for signals")]
     Signals(#[source] io::Error),
     #[error("tell the start action that the server is ready")]
@@ -74,10 +74,10 @@ enum ServeError {
 /// child processes of the server.
 #[must_use]
 pub fn main(arguments: &[OsString]) -> ExitCode {
-    if let [subcommand] = arguments
+    if let [subcommand, arguments @ ..] = arguments
         && subcommand == microvm::SUBCOMMAND
     {
-        return microvm::child_main();
+        return microvm::child_main(arguments.first().map(Path::new));
     }
     if let [subcommand] = arguments
         && subcommand == snapshots::SUBCOMMAND
@@ -162,7 +162,15 @@ impl Shim for Actions {
 
     async fn start_shim(&mut self, options: StartOpts) -> containerd_shim::Result<String> {
         let group = bundle::group(&self.bundle, &self.id).map_err(other)?;
-        spawn(options, &group, Vec::new()).await
+        let address = spawn(options, &group, Vec::new()).await?;
+        match UnixStream::connect(address::path(&address)) {
+            Ok(_) => Ok(address),
+            Err(error) => {
+                // What it could say is on standard error.
+                address::remove(address::path(&address));
+                Err(other(ServeError::Died { address, source: error }))
+            }
+        }
     }
 
     async fn delete_shim(&mut self) -> containerd_shim::Result<DeleteResponse> {
@@ -170,7 +178,7 @@ impl Shim for Actions {
         // After that: a server that was killed may still be about to close its socket when containerd, whose
         // connection it has closed, runs this. containerd does so for a pod as a whole, not for each of its tasks.
         let others = match bundle::group(&self.bundle, &self.id) {
-            Ok(group) if !is_served(&self.address, &self.namespace, &group) => {
+            Ok(group) if !self.is_served(&group) => {
                 leftovers::remove_tasks_of_pod(&self.bundle, &self.namespace)
             }
             Ok(_) | Err(_) => Ok(()),
@@ -186,6 +194,14 @@ impl Shim for Actions {
 
     async fn create_task_service(&self, _: RemotePublisher) -> NoTasks {
         NoTasks
+    }
+}
+
+impl Actions {
+    /// Whether a shim answers for the tasks of `group`.
+    fn is_served(&self, group: &str) -> bool {
+        let address = containerd_shim::socket_address(&self.address, &self.namespace, group);
+        address::is_served(address::path(&address))
     }
 }
 
@@ -205,7 +221,7 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
     let environment = Environment {
         containerd: flags.address.clone(),
         namespace: flags.namespace.clone(),
-        socket: socket_path(&flags.socket).to_owned(),
+        socket: address::path(&flags.socket).to_owned(),
         cache: AotCache::new(CACHE_DIR, Compiler::beside_this_executable()),
         vmm: Program::vmm(),
     };
@@ -221,9 +237,9 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
     let bound = |source| ServeError::Bind { address: flags.socket.clone(), source };
     server.start().await.map_err(bound)?;
     outlive_signals()?;
-    ready()?;
-    // While containerd reads the address, connects and asks.
+    // Before anybody may leave the address to it.
     sandbox.start_ahead();
+    ready()?;
     tokio::select! {
         () = exit.wait() => {}
         () = abandoned(&sandbox) => {
@@ -251,7 +267,7 @@ async fn abandoned(sandbox: &Sandbox) {
 
 /// Binds the socket; `None` if a server listens on it.
 fn bind(address: &str) -> Result<Option<Server>, ServeError> {
-    let path = socket_path(address);
+    let path = address::path(address);
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)
             .map_err(|source| ServeError::SocketDir { path: dir.to_owned(), source })?;
@@ -268,45 +284,6 @@ fn bind(address: &str) -> Result<Option<Server>, ServeError> {
     }
     let bound = |source| ServeError::Bind { address: address.to_owned(), source };
     Server::new().bind(address).map(Some).map_err(bound)
-}
-
-fn socket_path(address: &str) -> &Path {
-    Path::new(address.strip_prefix("unix://").unwrap_or(address))
-}
-
-/// Whether a server answers for the tasks of `group`. The socket of one that is gone is removed.
-fn is_served(containerd: &str, namespace: &str, group: &str) -> bool {
-    let address = containerd_shim::socket_address(containerd, namespace, group);
-    let path = socket_path(&address);
-    let remove = || match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            eprintln!("remove {}: {error}", path.display());
-        }
-        Ok(()) | Err(_) => {}
-    };
-    match UnixStream::connect(path).map_err(|error| error.kind()) {
-        Err(io::ErrorKind::NotFound) => false,
-        Err(io::ErrorKind::ConnectionRefused) => {
-            remove();
-            false
-        }
-        // Whatever else it is, it may be one that is busy.
-        Err(_) => true,
-        Ok(server) if hangs_up(&server) => {
-            remove();
-            false
-        }
-        Ok(_) => true,
-    }
-}
-
-/// Whether the server hangs up without having been asked anything: it is about to end.
-fn hangs_up(mut server: &UnixStream) -> bool {
-    let limit = server.set_read_timeout(Some(HANGS_UP_WITHIN));
-    match limit.and_then(|()| server.read(&mut [0])) {
-        Ok(read) => read == 0,
-        Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
-    }
 }
 
 /// The tasks decide when the server ends: containerd's Shutdown does it, not a signal to the

@@ -66,6 +66,7 @@ fn live(it: &mut Lives, random: &mut Random, life: u64, told: &str) {
     assert!(shims.is_empty(), "{told}: {shims:?}");
     let victim = random.below(8);
     let delay = Duration::from_micros(random.below(LIFE.as_micros().try_into().unwrap()));
+    let choice = random.below(u64::MAX);
     let (executes, pauses) = (random.below(2) == 0, random.below(2) == 0);
     let mut command = it.node.ctr_command(["container", "create", "--runtime", RUNTIME]);
     process::run(command.args([&it.reference, &id])).unwrap().success().unwrap();
@@ -75,8 +76,11 @@ fn live(it: &mut Lives, random: &mut Random, life: u64, told: &str) {
             std::thread::sleep(delay);
             match victim {
                 0 => kill(containerd),
-                1..4 => node.shims().into_iter().for_each(kill),
-                _ => micro_vms().into_iter().take(1).for_each(|vm| kill(vm.pid)),
+                1..4 => pick(&node.shims(), choice).into_iter().for_each(kill),
+                _ => {
+                    let vms: Vec<_> = micro_vms().into_iter().map(|vm| vm.pid).collect();
+                    pick(&vms, choice).into_iter().for_each(kill);
+                }
             }
         });
         // Each step may be refused from the kill on.
@@ -92,6 +96,12 @@ fn live(it: &mut Lives, random: &mut Random, life: u64, told: &str) {
     it.node.nothing_left().unwrap_or_else(|left| {
         panic!("{told}, victim {victim} after {delay:?}: {left:#}\n{}", it.node.log())
     });
+}
+
+/// One of several: at once with its server, a shim's start action cannot but leave the socket.
+fn pick(pids: &[i32], choice: u64) -> Option<i32> {
+    let count = u64::try_from(pids.len()).unwrap();
+    pids.get(usize::try_from(choice.checked_rem(count)?).unwrap()).copied()
 }
 
 fn steps(tasks: &Tasks, id: &str, executes: bool, pauses: bool) {

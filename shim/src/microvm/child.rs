@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use rustix::termios::isatty;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Booted, Cached, RunError, STATUS_ERROR, Source, Standby, boot, message, signals};
+use crate::address;
 use crate::cgroup::{self, CgroupError};
 use crate::counts::Counts;
 use crate::error::line;
@@ -61,23 +63,29 @@ enum ChildError {
 /// It goes where the shim sends it, takes a workload and its standard streams, boots the micro-VM,
 /// reports, waits for the start, runs the program and returns the status to exit with. Signals keep
 /// their default actions. If the shim goes away before the start, the status is that of an error.
+///
+/// `guarded` is the address of the shim: if the shim goes away before it has said anything, containerd does not know
+/// of it, and the process removes the socket.
 #[must_use]
-pub fn child_main() -> ExitCode {
-    process(Standing::run)
+pub fn child_main(guarded: Option<&Path>) -> ExitCode {
+    process(guarded, Standing::run)
 }
 
 /// As [`child_main`], but instead of the program `instead` runs: what a guest could do that has taken the
 /// process over. For the tests of the jail; no program that is deployed calls it.
 #[must_use]
 pub fn taken_over_main(instead: impl FnOnce() -> u8) -> ExitCode {
-    process(|_standing| Ok(instead()))
+    process(None, |_standing| Ok(instead()))
 }
 
 /// The process, which ends with `run`.
-fn process(run: impl FnOnce(Standing) -> Result<u8, ChildError>) -> ExitCode {
+fn process(
+    guarded: Option<&Path>,
+    run: impl FnOnce(Standing) -> Result<u8, ChildError>,
+) -> ExitCode {
     // Without a name of its own the process is called after the link it was started by: `exe`.
     let _ = rustix::thread::set_name(&name());
-    match take_socket().and_then(|socket| serve(Orders::new(socket), run)) {
+    match take_socket().and_then(|socket| serve(Orders::new(socket), guarded, run)) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             tell(&format!("hyperlight: {}", line(&error)));
@@ -100,12 +108,13 @@ fn take_socket() -> Result<UnixStream, ChildError> {
 
 fn serve(
     mut orders: Orders,
+    guarded: Option<&Path>,
     run: impl FnOnce(Standing) -> Result<u8, ChildError>,
 ) -> Result<u8, ChildError> {
     signals::end_by_default().map_err(ChildError::Signals)?;
     // While the shim looks for the program.
     let standby = Standby::new();
-    let (standing, cost) = match prepare(&mut orders, standby) {
+    let (standing, cost) = match prepare(&mut orders, standby, guarded) {
         Ok(Some(ready)) => ready,
         Ok(None) => return Ok(STATUS_ERROR),
         Err(error) => {
@@ -139,11 +148,15 @@ enum Standing {
 fn prepare(
     orders: &mut Orders,
     standby: Result<Standby, RunError>,
+    mut guarded: Option<&Path>,
 ) -> Result<Option<(Standing, Cost)>, ChildError> {
     let mut cost = Cost::default();
     let mut lock = None;
     let workload = loop {
-        match orders.next().map_err(ChildError::Read)? {
+        let order = orders.next().map_err(ChildError::Read)?;
+        // The path means what it meant until the process goes elsewhere.
+        let guarded = guarded.take();
+        match order {
             Some(Order::Confine(confinement)) => {
                 let since = Instant::now();
                 lock = Some(confinement.enter(|| wait_for_hooks(orders))?);
@@ -156,7 +169,11 @@ fn prepare(
             }
             Some(Order::Run(workload)) => break workload,
             Some(Order::Enter | Order::Start) => return Err(ChildError::OutOfTurn),
-            None => return Ok(None),
+            None => {
+                // Another shim may have the address by now.
+                guarded.map(address::is_served);
+                return Ok(None);
+            }
         }
     };
     let lock = lock.ok_or(ChildError::OutOfTurn)?;

@@ -22,7 +22,7 @@ async fn served(orders: Vec<Order>, program: &[u8]) -> (Result<u8, ChildError>, 
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     let mut shim = tokio::net::UnixStream::from_std(ours).unwrap();
-    let process = std::thread::spawn(move || serve(Orders::new(theirs), Standing::run));
+    let process = std::thread::spawn(move || serve(Orders::new(theirs), None, Standing::run));
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(program).unwrap();
     let stdio = [dup(stdin()).unwrap(), dup(stdout()).unwrap(), dup(stderr()).unwrap()];
@@ -52,6 +52,28 @@ fn error(report: Option<Report>) -> String {
 async fn a_shim_that_goes_away_ends_the_process() {
     let (ended, report) = served(Vec::new(), b"").await;
     assert_eq!((ended.unwrap(), report), (STATUS_ERROR, None));
+}
+
+/// Whether the address of a shim that is gone is still there when the process ends that was told `orders`.
+fn stays(orders: &[Order]) -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let (mut shim, theirs) = UnixStream::pair().unwrap();
+    for order in orders {
+        serde_json::to_writer(&shim, order).unwrap();
+        shim.write_all(b"\n").unwrap();
+    }
+    drop(shim);
+    let ended = serve(Orders::new(theirs), Some(&socket), Standing::run);
+    assert_eq!(ended.unwrap(), STATUS_ERROR);
+    socket.exists()
+}
+
+#[test]
+fn the_address_of_a_shim_that_has_said_nothing_is_removed() {
+    assert!(!stays(&[]));
+    assert!(stays(&[Order::Join(Vec::new())]));
 }
 
 #[tokio::test]
