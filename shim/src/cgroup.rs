@@ -142,6 +142,8 @@ pub enum CgroupError {
 pub struct Hierarchies {
     version: Version,
     mounts: Vec<Mount>,
+    /// Where the v2 tree without controllers of a hybrid host is mounted.
+    unified: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,11 +198,12 @@ impl Hierarchies {
             }
         }
         if !v1.is_empty() {
-            return Some(Self { version: Version::V1, mounts: v1 });
+            return Some(Self { version: Version::V1, mounts: v1, unified: v2 });
         }
         v2.map(|point| Self {
             version: Version::V2,
             mounts: vec![Mount { controllers: Vec::new(), point }],
+            unified: None,
         })
     }
 
@@ -219,6 +222,11 @@ impl Hierarchies {
         Cgroup {
             version: self.version,
             nodes: nodes.collect(),
+            unified: self
+                .unified
+                .as_ref()
+                .map(|point| point.join(path))
+                .filter(|dir| Some(dir) != self.unified.as_ref()),
             parent_goes: path.parent() == Some(Path::new(namespace)),
         }
     }
@@ -253,6 +261,8 @@ pub fn join(files: &[PathBuf]) -> Result<(), CgroupError> {
 pub struct Cgroup {
     version: Version,
     nodes: Vec<Node>,
+    /// Its directory in the v2 tree of a hybrid host. Nothing is done there but to remove it: runc makes one.
+    unified: Option<PathBuf>,
     parent_goes: bool,
 }
 
@@ -266,7 +276,7 @@ impl Cgroup {
     /// A cgroup in no hierarchy: whatever is done to it succeeds. For tests of what holds one.
     #[cfg(test)]
     pub(crate) fn nowhere() -> Self {
-        Self { version: Version::V1, nodes: Vec::new(), parent_goes: false }
+        Self { version: Version::V1, nodes: Vec::new(), unified: None, parent_goes: false }
     }
 
     /// Makes the directories and applies the limits. What lies above is made as needed and stays.
@@ -330,8 +340,7 @@ impl Cgroup {
     /// The processes inside.
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {
-        let mut pids: Vec<u32> =
-            self.nodes.iter().flat_map(|node| processes_of(&node.dir)).collect();
+        let mut pids: Vec<u32> = self.dirs().flat_map(processes_of).collect();
         pids.sort_unstable();
         pids.dedup();
         pids
@@ -401,6 +410,11 @@ impl Cgroup {
             if count > 0 || node.dir == node.mount.point {
                 return Err(CgroupError::InUse { dir: node.dir.clone(), count });
             }
+        }
+        if let Some(dir) = &self.unified
+            && let count @ 1.. = processes_of(dir).len()
+        {
+            return Err(CgroupError::InUse { dir: dir.clone(), count });
         }
         Ok(())
     }
@@ -482,11 +496,17 @@ impl Cgroup {
         }
     }
 
+    /// Its directory in each hierarchy.
+    fn dirs(&self) -> impl Iterator<Item = &Path> {
+        let nodes = self.nodes.iter().filter(|node| node.dir != node.mount.point);
+        nodes.map(|node| node.dir.as_path()).chain(self.unified.as_deref())
+    }
+
     fn remove(&self) -> Result<(), CgroupError> {
         let deadline = Instant::now() + DEPARTURE_LIMIT;
-        for node in self.nodes.iter().filter(|node| node.dir != node.mount.point) {
+        for dir in self.dirs() {
             loop {
-                match fs::remove_dir(&node.dir) {
+                match fs::remove_dir(dir) {
                     Ok(()) => break,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                     // A killed process counts until it has been reaped.
@@ -497,12 +517,12 @@ impl Cgroup {
                         std::thread::sleep(DEPARTURE_POLL);
                     }
                     Err(source) => {
-                        return Err(CgroupError::Remove { dir: node.dir.clone(), source });
+                        return Err(CgroupError::Remove { dir: dir.to_owned(), source });
                     }
                 }
             }
             if self.parent_goes
-                && let Some(parent) = node.dir.parent()
+                && let Some(parent) = dir.parent()
             {
                 // Refused while it holds another container's.
                 let _ = fs::remove_dir(parent);

@@ -300,3 +300,24 @@ fn a_sidecar_whose_runc_is_killed_during_an_exec_or_its_removal_goes_all_the_sam
     }
     fs::remove_dir_all(cri.node().directory().join("bin")).unwrap();
 }
+
+#[test]
+fn a_sidecar_whose_runc_is_killed_as_it_is_made_or_started_leaves_nothing() {
+    require_kvm!();
+    let cri = Cri::start().unwrap();
+    let busybox = cri.pull_busybox().unwrap();
+    for (number, (action, delay)) in
+        ["create", "start"].into_iter().flat_map(|it| DELAYS.map(|delay| (it, delay))).enumerate()
+    {
+        let sandbox = cri.run_pod(&cri.pod(&format!("pod-{number}"))).unwrap();
+        let config = script("sidecar", &busybox, "exec sleep 1234567");
+        kill_runc(&cri, action, delay);
+
+        // It may fail, and may be too late to.
+        drop(cri.run(&sandbox, &config));
+
+        remove_at_last(&cri, &sandbox);
+        cri.node().nothing_left().unwrap_or_else(|left| panic!("{action} {delay}: {left:#}"));
+    }
+    fs::remove_dir_all(cri.node().directory().join("bin")).unwrap();
+}

@@ -22,7 +22,7 @@ const UNIFIED: &str = "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdel
 
 fn v2(root: &Path) -> Hierarchies {
     let mounts = vec![Mount { controllers: Vec::new(), point: root.to_owned() }];
-    Hierarchies { version: Version::V2, mounts }
+    Hierarchies { version: Version::V2, mounts, unified: None }
 }
 
 fn v1(root: &Path, controllers: &[&str]) -> Hierarchies {
@@ -31,7 +31,8 @@ fn v1(root: &Path, controllers: &[&str]) -> Hierarchies {
         fs::create_dir_all(&point).unwrap();
         Mount { controllers: vec![(*name).to_owned()], point }
     };
-    Hierarchies { version: Version::V1, mounts: controllers.iter().map(mount).collect() }
+    let mounts = controllers.iter().map(mount).collect();
+    Hierarchies { version: Version::V1, mounts, unified: None }
 }
 
 fn put(dir: &Path, files: &[(&str, &str)]) {
@@ -57,6 +58,36 @@ fn a_hybrid_host_is_v1_with_each_controller_once() {
     );
     assert_eq!(found.mounts[0].controllers, ["cpu", "cpuacct"]);
     assert_eq!(found.mounts[2].controllers, ["name=systemd"]);
+    assert_eq!(found.unified, Some("/sys/fs/cgroup/unified".into()));
+}
+
+#[test]
+fn what_runc_makes_in_the_other_tree_of_a_hybrid_host_is_removed_and_no_more() {
+    let root = TempDir::new().unwrap();
+    let unified = root.path().join("unified");
+    let host = Hierarchies { unified: Some(unified.clone()), ..v1(root.path(), &["memory"]) };
+    let cgroup = host.cgroup(Path::new("pod/a"), "ns");
+    cgroup.create(None).unwrap();
+    assert!(!unified.exists());
+    fs::create_dir_all(unified.join("pod/a")).unwrap();
+
+    cgroup.kill_and_remove().unwrap();
+
+    assert!(unified.join("pod").is_dir());
+    assert!(!unified.join("pod/a").exists());
+    assert!(!root.path().join("memory/pod/a").exists());
+}
+
+#[test]
+fn a_cgroup_that_is_in_use_in_the_other_tree_of_a_hybrid_host_is_not_taken_over() {
+    let root = TempDir::new().unwrap();
+    let unified = root.path().join("unified");
+    let host = Hierarchies { unified: Some(unified.clone()), ..v1(root.path(), &["memory"]) };
+    put(&unified.join("a"), &[("cgroup.procs", "1\n")]);
+
+    let refused = host.cgroup(Path::new("a"), "ns").create(None);
+
+    assert!(matches!(refused, Err(CgroupError::InUse { count: 1, .. })), "{refused:?}");
 }
 
 #[test]
