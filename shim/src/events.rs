@@ -7,11 +7,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use containerd_shim::util::convert_to_any;
 use containerd_shim_protos::api::{ForwardRequest, Mount};
 use containerd_shim_protos::events::task as proto;
-use containerd_shim_protos::protobuf::MessageDyn;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
+use containerd_shim_protos::protobuf::{self, Message};
 use containerd_shim_protos::shim::event::Envelope;
 use containerd_shim_protos::shim_async::{Client, EventsClient};
 use containerd_shim_protos::topics;
@@ -21,6 +21,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::container::Container;
 use crate::rootfs::MountSource;
 use crate::state::Exit;
+
+/// The package of the events.
+const PACKAGE: &str = "containerd.events";
 
 /// How long containerd may take to accept one event.
 const DELIVERY_LIMIT: Duration = Duration::from_secs(5);
@@ -149,8 +152,8 @@ impl Events {
         self.publish(topics::TASK_DELETE_EVENT_TOPIC, event);
     }
 
-    fn publish(&self, topic: &str, event: impl MessageDyn) {
-        let payload = match convert_to_any(Box::new(event)) {
+    fn publish<M: Message>(&self, topic: &str, event: M) {
+        let payload = match packed(PACKAGE, &event) {
             Ok(payload) => payload,
             Err(error) => return log::error!(topic; "encode event: {error}"),
         };
@@ -187,6 +190,19 @@ impl Events {
         };
         (Self { namespace: "test".to_owned(), queue }, topics)
     }
+}
+
+/// `message`, which is of the protobuf package `package`, with its type. (The library would find out the package by parsing
+/// the descriptions of all messages that there are, and keep them: 400 KiB of each shim.)
+///
+/// # Errors
+///
+/// It lacks a field that it must have.
+pub(crate) fn packed<M: Message>(package: &str, message: &M) -> protobuf::Result<Any> {
+    let mut any = Any::new();
+    any.type_url = format!("{package}.{}", M::NAME);
+    any.value = message.write_to_bytes()?;
+    Ok(any)
 }
 
 /// A point in time as protobuf has it.
@@ -262,6 +278,7 @@ mod tests {
 
     use async_trait::async_trait;
     use containerd_shim_protos::api::Empty;
+    use containerd_shim_protos::protobuf::MessageFull;
     use containerd_shim_protos::shim_async::{Events as EventsService, create_events};
     use containerd_shim_protos::ttrpc::r#async::{Server, TtrpcContext};
 
@@ -281,7 +298,6 @@ mod tests {
             _: &TtrpcContext,
             request: ForwardRequest,
         ) -> containerd_shim_protos::ttrpc::Result<Empty> {
-            use containerd_shim_protos::protobuf::Message;
             use containerd_shim_protos::ttrpc;
             let mut refusals = self.refusals.lock().unwrap();
             if *refusals > 0 {
@@ -310,6 +326,31 @@ mod tests {
             event.container_id = (*name).to_owned();
             events.publish("/tasks/oom", event);
         }
+    }
+
+    /// As the library says it.
+    fn says_its_type<M: MessageFull>(package: &str) {
+        let library = containerd_shim::util::convert_to_any(Box::new(M::new())).unwrap();
+        assert_eq!(packed(package, &M::new()).unwrap(), library);
+    }
+
+    #[test]
+    fn messages_are_packed_with_their_types() {
+        says_its_type::<proto::TaskCreate>(PACKAGE);
+        says_its_type::<proto::TaskStart>(PACKAGE);
+        says_its_type::<proto::TaskOOM>(PACKAGE);
+        says_its_type::<proto::TaskExit>(PACKAGE);
+        says_its_type::<proto::TaskPaused>(PACKAGE);
+        says_its_type::<proto::TaskResumed>(PACKAGE);
+        says_its_type::<proto::TaskExecAdded>(PACKAGE);
+        says_its_type::<proto::TaskExecStarted>(PACKAGE);
+        says_its_type::<proto::TaskDelete>(PACKAGE);
+        says_its_type::<containerd_shim_protos::cgroups::metrics::Metrics>(
+            "io.containerd.cgroups.v1",
+        );
+        says_its_type::<containerd_shim_protos::cgroups_v2::metrics::Metrics>(
+            "io.containerd.cgroups.v2",
+        );
     }
 
     #[tokio::test]

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use containerd_shim::util::convert_to_any;
 use containerd_shim::{ExitSignal, TtrpcResult};
 use containerd_shim_protos::api;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
@@ -20,7 +19,7 @@ use containerd_shim_protos::ttrpc::r#async::TtrpcContext;
 
 use crate::cgroup::Metrics;
 use crate::error::{Error, status};
-use crate::events::timestamp;
+use crate::events::{packed, timestamp};
 use crate::rootfs::MountSource;
 use crate::sandbox::{AddExec, CreateTask, Sandbox};
 use crate::state::State;
@@ -364,8 +363,8 @@ fn failed(call: &'static str, error: &Error) -> ttrpc::Error {
 
 fn any(metrics: Metrics) -> TtrpcResult<Any> {
     let encoded = match metrics {
-        Metrics::V1(metrics) => convert_to_any(metrics),
-        Metrics::V2(metrics) => convert_to_any(metrics),
+        Metrics::V1(metrics) => packed("io.containerd.cgroups.v1", &*metrics),
+        Metrics::V2(metrics) => packed("io.containerd.cgroups.v2", &*metrics),
     };
-    encoded.map_err(ttrpc::Error::from)
+    encoded.map_err(|error| ttrpc::Error::Others(error.to_string()))
 }
