@@ -1,8 +1,8 @@
 //! Pods of this shim and of runc, on one containerd, in turns: what a kubelet has done, by `crictl` and CNI.
 //!
 //! A pod's life is the pod, one container that says hello and ends, and the removal of both. Measured
-//! from outside: wall time, and CPU time of everything that it sets in motion. The client's seven commands
-//! are in both, with a row of their own; what they cost is no shim's.
+//! from outside: wall time, and CPU time of everything that it sets in motion. The client's seven commands, which a kubelet
+//! does not start, are in the wall times; their CPU time is measured beside it, and taken off.
 
 use std::fs;
 use std::path::Path;
@@ -19,6 +19,9 @@ use crate::{containers, family};
 /// Rounds of each; the CPU time is that of a batch of so many pods.
 const BATCHES: usize = 5;
 const BATCH: usize = 4;
+
+/// Idle pods at once: what all share is shared by so many.
+const IDLE: u32 = 20;
 
 /// Commands of `crictl` in a pod's life.
 const COMMANDS: usize = 7;
@@ -41,8 +44,14 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
     kinds.iter().try_for_each(|kind| life(&cri, kind, &format!("first-{}", kind.handler)))?;
 
     let (mut walls, mut cpus) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-    let mut client = Vec::new();
+    let mut clients = Vec::new();
     for batch in 0..BATCHES {
+        let before = containers::cpu_seconds(cri.node())?;
+        for _ in 0..COMMANDS * BATCH {
+            cri.text(&["version"])?;
+        }
+        let client = per_pod(containers::cpu_seconds(cri.node())? - before);
+        clients.push(client);
         for (index, kind) in kinds.iter().enumerate() {
             let before = containers::cpu_seconds(cri.node())?;
             for number in 0..BATCH {
@@ -50,20 +59,15 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
                 life(&cri, kind, &format!("{}-{batch}-{number}", kind.handler))?;
                 walls[index].push(start.elapsed().as_secs_f64() * 1e3);
             }
-            cpus[index].push(per_pod(containers::cpu_seconds(cri.node())? - before));
+            cpus[index].push(per_pod(containers::cpu_seconds(cri.node())? - before) - client);
         }
-        let before = containers::cpu_seconds(cri.node())?;
-        for _ in 0..COMMANDS * BATCH {
-            cri.text(&["version"])?;
-        }
-        client.push(per_pod(containers::cpu_seconds(cri.node())? - before));
     }
     let ([wall, runc_wall], [cpu, runc_cpu]) = (walls.map(Samples::new), cpus.map(Samples::new));
     let (wall, runc_wall, cpu, runc_cpu) = (wall?, runc_wall?, cpu?, runc_cpu?);
     report.add(Row::new("pod life, wall", "ms", &wall).over("runc", &runc_wall));
-    let row = Row::new("pod life, CPU of all processes", "ms", &cpu).over("runc", &runc_cpu);
-    report.add(row.goal(Goal::RatioAtMost(0.5)));
-    report.add(Row::new("  of it, seven commands of crictl", "ms", &Samples::new(client)?));
+    let row = Row::new("pod life, CPU of all processes but crictl", "ms", &cpu);
+    report.add(row.over("runc", &runc_cpu).goal(Goal::RatioAtMost(0.5)));
+    report.add(Row::new("  beside it, seven commands of crictl", "ms", &Samples::new(clients)?));
     idle(report, &cri, &kinds)
 }
 
@@ -112,23 +116,32 @@ fn life(cri: &Cri, kind: &Kind, name: &str) -> Result<()> {
     cri.remove_pod(&sandbox)
 }
 
-/// Memory of a pod whose container waits: its shim and what is below.
+/// Memory of pods whose containers wait: their shims and what is below.
 fn idle(report: &mut Report, cri: &Cri, kinds: &[Kind; 2]) -> Result<()> {
     let mut memories = Vec::new();
     for kind in kinds {
-        let sandbox = cri.run_pod(&cri.pod("idle").handler(kind.handler))?;
-        cri.run(&sandbox, &cri::container("idle", &kind.idle, kind.idle_command))?;
-        // It has come to its sleep, and the shim to its rest.
-        std::thread::sleep(Duration::from_secs(1));
+        let mut sandboxes = Vec::new();
+        for number in 0..IDLE {
+            let pod = cri.pod(&format!("idle-{number}")).handler(kind.handler);
+            let sandbox = cri.run_pod(&pod)?;
+            cri.run(&sandbox, &cri::container("idle", &kind.idle, kind.idle_command))?;
+            sandboxes.push(sandbox);
+        }
+        // They have come to their sleep, and the shims to their rest.
+        std::thread::sleep(Duration::from_secs(2));
         memories.push(family::memory_of(&containers::processes(cri.node()))?);
-        cri.stop_pod(&sandbox)?;
-        cri.remove_pod(&sandbox)?;
+        for sandbox in sandboxes {
+            cri.stop_pod(&sandbox)?;
+            cri.remove_pod(&sandbox)?;
+        }
     }
     let [ours, runc] = memories[..] else { return Ok(()) };
-    let mib = |bytes: f64| Samples::new(vec![bytes / f64::from(1 << 20)]);
-    let row = Row::new("idle pod: PSS of all its processes", "MiB", &mib(ours.pss)?);
+    let mib = |bytes: f64| Samples::new(vec![bytes / f64::from(1 << 20) / f64::from(IDLE)]);
+    let name = format!("{IDLE} idle pods: PSS of each, all its processes");
+    let row = Row::new(name, "MiB", &mib(ours.pss)?);
     report.add(row.over("runc", &mib(runc.pss)?).goal(Goal::AtMost(3.0)));
-    let row = Row::new("idle pod: private dirty", "MiB", &mib(ours.private_dirty)?);
+    let name = format!("{IDLE} idle pods: private dirty of each");
+    let row = Row::new(name, "MiB", &mib(ours.private_dirty)?);
     report.add(row.over("runc", &mib(runc.private_dirty)?));
     Ok(())
 }
