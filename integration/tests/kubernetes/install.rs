@@ -52,6 +52,7 @@ fn the_chart_installs_runs_its_examples_and_leaves_nothing(cluster: &Cluster) {
         "containerd.restart.by=command".to_owned(),
         "containerd.restart.command=kill $(cat /run/containerd.pid)".to_owned(),
         "hostPID=true".to_owned(),
+        "metrics.enabled=true".to_owned(),
     ];
     let mut install = vec!["install", "hyperlight", &chart, "--namespace", "kube-system", "--wait"];
     set.iter().for_each(|it| install.extend(["--set", it]));
@@ -61,6 +62,7 @@ fn the_chart_installs_runs_its_examples_and_leaves_nothing(cluster: &Cluster) {
 
     hello(cluster);
     examples(cluster);
+    metrics(cluster);
 
     helm(cluster, &["uninstall", "hyperlight", "--namespace", "kube-system", "--wait"]);
     assert_eq!(label(cluster), Value::Null);
@@ -77,6 +79,37 @@ fn hello(cluster: &Cluster) {
     space.create_object(&pod("hello", &[wasm("hello", &hello, &[])])).unwrap();
     assert_eq!(ending(&space.ended("hello").unwrap(), "hello").0, 0);
     assert_eq!(space.text(&["logs", "hello"]).unwrap(), "hello, world\n");
+}
+
+/// What Prometheus would be told by the installer's pod. A micro-VM has run on trial, and its shim has ended.
+fn metrics(cluster: &Cluster) {
+    let pods = cluster.api().get("/api/v1/namespaces/kube-system/pods").unwrap();
+    let mut pods = pods["items"].as_array().unwrap().iter();
+    let installer =
+        pods.find(|it| it["metadata"]["labels"]["app.kubernetes.io/name"] == "hyperlight-node");
+    let installer = &installer.unwrap()["metadata"];
+    assert_eq!(installer["annotations"]["prometheus.io/port"], "9090");
+    let name = installer["name"].as_str().unwrap();
+    let path = format!("/api/v1/namespaces/kube-system/pods/{name}:9090/proxy/metrics");
+    let space = cluster.space("metrics").unwrap();
+    let spin = cluster.program("spin").unwrap();
+    space.create_object(&pod("counted", &[wasm("counted", &spin, &[])])).unwrap();
+    space.ready("counted").unwrap();
+    let told = || space.text(&["get", "--raw", &path]).unwrap();
+    let number = |name: &str| {
+        let told = told();
+        let mut lines = told.lines().filter_map(|line| line.split_once(' '));
+        let number = lines.find(|(it, _)| *it == format!("hyperlight_{name}"));
+        number.unwrap_or_else(|| panic!("no {name} in {told}")).1.parse::<f64>().unwrap()
+    };
+    assert!(number("node_ready") > 0.5);
+    assert!(number("node_trial_duration_seconds") > 0.0);
+    assert!(number("cache_programs") > 0.5);
+    assert!(number("cache_bytes") < number("cache_limit_bytes"));
+    assert!(number("running_sandboxes") > 0.5);
+    assert!(number("running_tasks") > 0.5);
+    assert!(number("tasks_total") > 0.5);
+    assert!(number("micro_vms_total") > 0.5);
 }
 
 /// Applies every example, and looks at what each is for.
