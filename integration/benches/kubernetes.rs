@@ -1,21 +1,26 @@
 //! Pods of this runtime and of runc on a real Kubernetes, in turns: as their users wait for them, and as their node
 //! pays for them.
 //!
-//! Times are from the request to the API server until it tells the outcome, so what scheduler, kubelet and network
-//! take is in both. Memory is that of each pod's shim and all that is below it.
+//! Times are from the request to the API server until it tells the outcome, so what scheduler and kubelet take is in both.
+//! The runtime's share is what the kubelet has waited for containerd meanwhile, by its own metrics. Memory is that of each
+//! pod's shim and all that is below it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use integration::bench::{Goal, Report, Row, Samples};
-use integration::kubernetes::{Cluster, Space, linux, pod, wasm};
+use integration::kubernetes::{Cluster, NODE, Space, linux, pod, wasm};
 use serde_json::{Value, json};
 
 use crate::family;
 
 /// Pods of each, one after the other.
 const ROUNDS: usize = 10;
+
+/// What the kubelet asks containerd for until a pod runs, and until it is gone.
+const STARTING: &[&str] = &["run_podsandbox", "create_container", "start_container"];
+const STOPPING: &[&str] = &["stop_container", "stop_podsandbox"];
 
 /// Pods of each at once.
 const AT_ONCE: usize = 30;
@@ -41,28 +46,31 @@ fn pods(report: &mut Report, cluster: &Cluster) -> Result<()> {
     for kind in &kinds {
         life(&space, kind)?;
     }
-    let (mut ready, mut gone) = ([vec![], vec![]], [vec![], vec![]]);
+    let mut steps: [[Vec<f64>; 2]; 4] = Default::default();
     for _ in 0..ROUNDS {
         for (index, kind) in kinds.iter().enumerate() {
-            let [to_ready, to_gone] = life(&space, kind)?;
-            ready[index].push(to_ready);
-            gone[index].push(to_gone);
+            for (step, took) in steps.iter_mut().zip(life(&space, kind)?) {
+                step[index].push(took);
+            }
         }
     }
-    let row = |report: &mut Report, name: &str, unit, [ours, runc]: [Vec<f64>; 2]| -> Result<()> {
-        let row = Row::new(name, unit, &Samples::new(ours)?);
-        report.add(row.over("runc", &Samples::new(runc)?));
-        Ok(())
+    let [ready, starting, gone, stopping] = steps;
+    let row = |name: &str, [ours, runc]: [Vec<f64>; 2]| -> Result<Row> {
+        Ok(Row::new(name, "ms", &Samples::new(ours)?).over("runc", &Samples::new(runc)?))
     };
-    row(report, "a pod, from its creation until it is ready", "ms", ready)?;
-    row(report, "a pod, from its deletion until it is gone", "ms", gone)?;
+    report.add(row("a pod, from its creation until it is ready", ready)?);
+    let share = row("  of it, the runtime: run, create, start", starting)?;
+    report.add(share.goal(Goal::RatioAtMost(0.7)));
+    report.add(row("a pod, from its deletion until it is gone", gone)?);
+    let share = row("  of it, the runtime: stop", stopping)?;
+    report.add(share.goal(Goal::RatioAtMost(0.7)));
     let (mut times, mut memories) = ([vec![], vec![]], [vec![], vec![]]);
     for (index, kind) in kinds.iter().enumerate() {
         let (time, memory) = many(cluster, &space, kind)?;
         times[index].push(time);
         memories[index].push(memory);
     }
-    row(report, "30 pods at once, until all are ready", "ms", times)?;
+    report.add(row("30 pods at once, until all are ready", times)?);
     let [ours, runc] = memories;
     let row = Row::new("30 pods: PSS of each, all its processes", "MiB", &Samples::new(ours)?);
     report.add(row.over("runc", &Samples::new(runc)?).goal(Goal::RatioAtMost(0.5)));
@@ -82,18 +90,44 @@ fn runc(cluster: &Cluster) -> Result<Value> {
     Ok(pod)
 }
 
-/// Milliseconds of one pod until it is ready, and until it is gone.
-fn life(space: &Space<'_>, pod: &Value) -> Result<[f64; 2]> {
+/// Milliseconds of one pod until it is ready, and until it is gone; each with what the kubelet has waited for containerd.
+fn life(space: &Space<'_>, pod: &Value) -> Result<[f64; 4]> {
     let name = pod["metadata"]["name"].as_str().context("a pod without a name")?;
-    let start = Instant::now();
-    space.create_object(pod)?;
-    space.ready(name)?;
-    let ready = milliseconds(start);
-    let start = Instant::now();
     let path = format!("pods/{name}");
-    space.api().delete(&space.path(&path))?;
-    space.wait_until_gone(&path)?;
-    Ok([ready, milliseconds(start)])
+    let [(ready, starting), (gone, stopping)] = [
+        timed(space, STARTING, || space.create_object(pod).and_then(|_| space.ready(name)))?,
+        timed(space, STOPPING, || {
+            space.api().delete(&space.path(&path))?;
+            space.wait_until_gone(&path)
+        })?,
+    ];
+    Ok([ready, starting, gone, stopping])
+}
+
+/// Milliseconds of `work`, and of the kubelet's waiting for `operations` of containerd meanwhile.
+fn timed<T>(
+    space: &Space<'_>,
+    operations: &[&str],
+    work: impl FnOnce() -> Result<T>,
+) -> Result<(f64, f64)> {
+    let before = waited(space, operations)?;
+    let start = Instant::now();
+    work()?;
+    Ok((milliseconds(start), waited(space, operations)? - before))
+}
+
+/// Milliseconds that the kubelet has waited for `operations` of containerd in its life (Kubernetes metrics reference,
+/// `kubelet_runtime_operations_duration_seconds`).
+fn waited(space: &Space<'_>, operations: &[&str]) -> Result<f64> {
+    let metrics = space.api().text(&format!("/api/v1/nodes/{NODE}/proxy/metrics"))?;
+    let sum = |operation: &&str| {
+        let metric = "kubelet_runtime_operations_duration_seconds_sum";
+        let begin = format!("{metric}{{operation_type=\"{operation}\"}} ");
+        let seconds = metrics.lines().find_map(|line| line.strip_prefix(begin.as_str()));
+        // One that was not called is not told.
+        seconds.map_or(Ok(0.0), |it| it.parse::<f64>().context("parse the kubelet's metrics"))
+    };
+    Ok(operations.iter().map(sum).sum::<Result<f64>>()? * 1e3)
 }
 
 /// Milliseconds until many pods are ready, and MiB of each of them.
