@@ -1,6 +1,7 @@
 //! Directories that live as long as a test.
 
 use std::fs;
+use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,10 +36,18 @@ impl Scratch {
 
     fn below(parent: &Path) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("scratch-{}-{count}", std::process::id()));
-        fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
-        Ok(Self(path))
+        loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = parent.join(format!("scratch-{}-{count}", std::process::id()));
+            match fs::create_dir(&path) {
+                // Of a process that had the same id, and was killed.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("create {}", path.display()));
+                }
+                Ok(()) => return Ok(Self(path)),
+            }
+        }
     }
 
     /// A copy of what is in `directory`, symbolic links as such.

@@ -5,7 +5,7 @@
 //! answer if the program has given none.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use abi::http::ErrorCode;
@@ -33,6 +33,7 @@ const LOOKS: usize = 2;
 const RETRY_SECONDS: u16 = 1;
 
 /// Why a request has an answer that is none of a program's.
+#[derive(Clone, Copy, Debug)]
 struct Rejection {
     status: StatusCode,
     reason: &'static str,
@@ -154,7 +155,9 @@ where
     if pump.is_some() {
         activity.note_unread_body();
     }
-    answer.map_err(|why| unanswered(&why))
+    // A program may have ended because its request was broken off: then that is what there is to say.
+    let broken = || pump.and_then(|pump| pump.broken.get().copied());
+    answer.map_err(|why| broken().unwrap_or_else(|| unanswered(&why)))
 }
 
 const TOO_LARGE: Rejection =
@@ -289,7 +292,12 @@ fn unanswered(why: &Unanswered) -> Rejection {
     }
 }
 
-type Pump = JoinHandle<Result<(), Rejection>>;
+/// A body on its way to the program.
+struct Pump {
+    task: JoinHandle<Result<(), Rejection>>,
+    /// Why it was broken off: known before the program can know that it was.
+    broken: Arc<OnceLock<Rejection>>,
+}
 
 /// Has the body moved to the program, by a task of its own if it is not there already.
 async fn pump(
@@ -298,7 +306,8 @@ async fn pump(
     limits: Arc<Limits>,
     waits_for_guest: bool,
 ) -> Result<Option<Pump>, Rejection> {
-    let mut moved = Box::pin(move_body(body, writer, limits, waits_for_guest));
+    let broken = Arc::default();
+    let mut moved = Box::pin(move_body(body, writer, limits, waits_for_guest, Arc::clone(&broken)));
     for look in 0..LOOKS {
         let now = std::future::poll_fn(|cx| Poll::Ready(moved.as_mut().poll(cx)));
         if let Poll::Ready(outcome) = now.await {
@@ -308,7 +317,7 @@ async fn pump(
             yield_now().await;
         }
     }
-    Ok(Some(tokio::spawn(moved)))
+    Ok(Some(Pump { task: tokio::spawn(moved), broken }))
 }
 
 async fn move_body(
@@ -316,7 +325,14 @@ async fn move_body(
     mut writer: BodyWriter,
     limits: Arc<Limits>,
     waits_for_guest: bool,
+    broken: Arc<OnceLock<Rejection>>,
 ) -> Result<(), Rejection> {
+    let break_off = |writer: BodyWriter, failure: Failure, rejection: Rejection| {
+        // Nobody else sets it.
+        let rejection = *broken.get_or_init(|| rejection);
+        writer.fail(failure);
+        Err(rejection)
+    };
     if waits_for_guest && writer.wanted().await.is_err() {
         return Ok(());
     }
@@ -335,8 +351,7 @@ async fn move_body(
                     let Some(rest) = left.checked_sub(data.len() as u64) else {
                         let number = limits.body_bytes;
                         let code = ErrorCode::HttpRequestBodySize;
-                        writer.fail(Failure { number, ..code.into() });
-                        return Err(TOO_LARGE);
+                        return break_off(writer, Failure { number, ..code.into() }, TOO_LARGE);
                     };
                     left = rest;
                     if writer.write(&data).await.is_err() {
@@ -352,14 +367,14 @@ async fn move_body(
             }
             Ok(Some(Err(error))) => {
                 log::debug!("body of a request: {error}");
-                writer.fail(ErrorCode::ConnectionTerminated.into());
                 let reason = "the body of the request is malformed or incomplete\n";
-                return Err(Rejection::new(StatusCode::BAD_REQUEST, reason));
+                let rejection = Rejection::new(StatusCode::BAD_REQUEST, reason);
+                return break_off(writer, ErrorCode::ConnectionTerminated.into(), rejection);
             }
             Err(_) => {
-                writer.fail(ErrorCode::ConnectionReadTimeout.into());
                 let reason = "the body of the request did not come in time\n";
-                return Err(Rejection::new(StatusCode::REQUEST_TIMEOUT, reason));
+                let rejection = Rejection::new(StatusCode::REQUEST_TIMEOUT, reason);
+                return break_off(writer, ErrorCode::ConnectionReadTimeout.into(), rejection);
             }
         }
     }
@@ -369,7 +384,7 @@ async fn move_body(
 async fn ended(pump: &mut Option<Pump>) -> Result<(), Rejection> {
     match pump {
         // A task that is gone without an outcome has broken the body off.
-        Some(pump) => pump.await.unwrap_or(Ok(())),
+        Some(pump) => (&mut pump.task).await.unwrap_or(Ok(())),
         None => std::future::pending().await,
     }
 }
