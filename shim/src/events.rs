@@ -193,7 +193,7 @@ impl Events {
 }
 
 /// `message`, which is of the protobuf package `package`, with its type. (The library would find out the package by parsing
-/// the descriptions of all messages that there are, and keep them: 400 KiB of each shim.)
+/// the descriptions of all messages that there are, and keep them: 350 KiB of each shim.)
 ///
 /// # Errors
 ///

@@ -65,7 +65,7 @@ fn compiling_and_the_first_start_are_not_charged_to_the_container() {
     let it = Fixture::new("hello", &[]);
     let mut clear = Command::new(integration::hyperlight().unwrap());
     process::run(clear.args(["cache", "clear"])).unwrap().success().unwrap();
-    // Of which a third would do for what is started from the cache.
+    // The compiler alone takes about as much, and the guest that is loaded for the snapshot beside it.
     limit_the_run(&it, 24 * MIB);
 
     it.run("first", &["--null-io"]);

@@ -28,11 +28,12 @@ pub const SUBCOMMAND: &str = "__snapshot";
 /// Exit status of a child whose guest could not load the program.
 const ENDED: u8 = 3;
 
-/// Longest time of making one, by the clock: thirty times what the largest components take under emulation.
+/// Longest time of making one, by the clock and of CPU: milliseconds for most programs, and at most what start functions and
+/// a rehearsal may take; the rest is for a node that is busy. What takes longer hangs.
 const TIME_MAX: Duration = Duration::from_secs(120);
 
-/// Limits of the child. Address space: three micro-VMs of [`MAKER_MEMORY_BYTES`], each with its windows, the largest
-/// compiled program, and thread stacks. The file: a snapshot's head and all of that memory.
+/// Limits of the child. Address space: a few times what micro-VMs of [`MAKER_MEMORY_BYTES`] and a compiled program reserve, so
+/// that a process that was taken over is bounded. The file: a snapshot's head and all of that memory, which has holes.
 const LIMITS: &[(Resource, u64, u64)] = &[
     (Resource::As, 16 << 30, 16 << 30),
     (Resource::Cpu, TIME_MAX.as_secs(), TIME_MAX.as_secs()),
