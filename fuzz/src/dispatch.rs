@@ -186,7 +186,7 @@ impl Guest {
                 Request::OpenAt { .. } | Request::Stat { .. } | Request::StatAt { .. }
             )
         {
-            assert!(!scratch.is_secret(stat.ino), "{request:?}: {stat:?}");
+            assert!(!scratch.is_secret(&stat), "{request:?}: {stat:?}");
             self.note_opened(request, answer, stat);
         }
         match request {
@@ -252,7 +252,7 @@ fn check_entries(scratch: &Scratch, mut data: &[u8]) {
     while let Some((entry, rest)) = DirEntry::split_first(data) {
         assert!(!matches!(entry.name, b"" | b"." | b".."), "{entry:?}");
         assert!(!entry.name.contains(&b'/') && !entry.name.contains(&0), "{entry:?}");
-        assert!(!scratch.is_secret(entry.header.ino), "{entry:?}");
+        assert!(!scratch.is_secret_entry(entry.header.ino), "{entry:?}");
         data = rest;
     }
     assert_eq!(data, [], "whole entries");

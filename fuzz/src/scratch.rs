@@ -18,6 +18,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use abi::Stat;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
 
@@ -30,8 +31,10 @@ pub struct Scratch {
     root: TempDir,
     /// What must not change, as it was in the beginning.
     before: BTreeMap<PathBuf, Facts>,
-    /// Inodes that no answer may name.
+    /// Inodes that no answer may name, all of one file system.
     secret: Vec<u64>,
+    /// The device number of that file system: others, as that of pipes, may number theirs alike.
+    device: u64,
 }
 
 /// What is compared of an object: content (or target), and metadata.
@@ -68,7 +71,8 @@ impl Scratch {
             ino(&sentinel.join(OsStr::from_bytes(SENTINEL))),
             ino(&sentinel.with_extension("txt")),
         ];
-        let mut scratch = Self { root, before: BTreeMap::new(), secret };
+        let device = fs::metadata(path).expect("stat").dev();
+        let mut scratch = Self { root, before: BTreeMap::new(), secret, device };
         scratch.before = scratch.facts();
         scratch
     }
@@ -116,9 +120,15 @@ impl Scratch {
         File::open(self.root.path().join(name)).expect("open")
     }
 
-    /// Whether an inode is of something out of reach.
+    /// Whether what is described is out of reach.
     #[must_use]
-    pub fn is_secret(&self, ino: u64) -> bool {
+    pub fn is_secret(&self, stat: &Stat) -> bool {
+        stat.dev == self.device && self.is_secret_entry(stat.ino)
+    }
+
+    /// Whether an inode is of something out of reach, if it is in a directory that is granted.
+    #[must_use]
+    pub fn is_secret_entry(&self, ino: u64) -> bool {
         self.secret.contains(&ino)
     }
 
