@@ -1,8 +1,9 @@
 //! A VMM process that a guest has taken over, for the tests of the jail (`tests/jail`).
 //!
 //! It is the process of a task up to the moment at which the program would start or, if its first argument is
-//! `compiler` or `maker`, that of a compiler or of what makes snapshots, up to its work. Then it does what the next argument says, with the further ones, and says on standard output what came of it: `done`, or the
-//! error's name. It ends with status 0 if it succeeded, 1 if it was refused.
+//! `compiler` or `maker`, that of a compiler or of what makes snapshots, up to its work. Then it does what the
+//! next argument says, with the further ones, and says on standard output what came of it: `done`, or the error's
+//! name. It ends with status 0 if it succeeded, 1 if it was refused.
 #![expect(unsafe_code, reason = "arbitrary system calls are made")]
 // UNSAFETY: the point is to make system calls that no safe interface has.
 

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 
+use rustix::io::Errno;
 use shim::jail::ResourceLimit;
 
 use super::{Attempt, can_run};
 
-/// `/proc/PID/status` of each thread of a process.
+/// `/proc/PID/status` of each thread of a process, but for those that end meanwhile: what was done on one may be
+/// over before the thread is.
 fn threads(pid: u32) -> Vec<BTreeMap<String, String>> {
     let parse = |text: String| {
         let fields = text.lines().filter_map(|line| line.split_once(':'));
@@ -16,7 +18,14 @@ fn threads(pid: u32) -> Vec<BTreeMap<String, String>> {
     };
     fs::read_dir(format!("/proc/{pid}/task"))
         .unwrap()
-        .map(|task| parse(fs::read_to_string(task.unwrap().path().join("status")).unwrap()))
+        .filter_map(|task| match fs::read_to_string(task.unwrap().path().join("status")) {
+            Ok(text) => Some(parse(text)),
+            Err(error) => {
+                let gone = [Errno::NOENT, Errno::SRCH].map(|errno| Some(errno.raw_os_error()));
+                assert!(gone.contains(&error.raw_os_error()), "{error}");
+                None
+            }
+        })
         .collect()
 }
 
