@@ -279,14 +279,13 @@ impl Cgroup {
         Self { version: Version::V1, nodes: Vec::new(), unified: None, parent_goes: false }
     }
 
-    /// Makes the directories and applies the limits. What lies above is made as needed and stays.
+    /// Makes the directories and applies the limits. What lies above is made as needed and stays. Whether others
+    /// are in it is the caller's to ask before.
     ///
     /// # Errors
     ///
-    /// The cgroup holds processes, cannot be made, or a limit is refused; then nothing of it is
-    /// left.
+    /// The cgroup cannot be made, or a limit is refused; then nothing of it is left.
     pub fn create(&self, resources: Option<&LinuxResources>) -> Result<(), CgroupError> {
-        self.refuse_if_in_use()?;
         let made = self.make_dirs().and_then(|()| self.limit(resources));
         if made.is_err()
             && let Err(error) = self.remove()
@@ -404,7 +403,12 @@ impl Cgroup {
         Some(&node.dir)
     }
 
-    fn refuse_if_in_use(&self) -> Result<(), CgroupError> {
+    /// Whether it may be made: nobody is in it, and it is not the whole of a hierarchy.
+    ///
+    /// # Errors
+    ///
+    /// It may not.
+    pub fn refuse_if_in_use(&self) -> Result<(), CgroupError> {
         for node in &self.nodes {
             let count = processes_of(&node.dir).len();
             if count > 0 || node.dir == node.mount.point {

@@ -1,15 +1,18 @@
 //! What a shim that dies leaves behind, and how the `delete` action removes it.
 //!
-//! Rule: a control group is killed and removed only if the bundle records that a shim made it.
-//! Without that record its path is a stranger's word, and killing by it could hit anything.
+//! Rule: a control group is killed and removed only if the bundle records that it is a shim's. Without that record
+//! its path is a stranger's word, and killing by it could hit anything. The record is written once nobody else
+//! is in the group, and before the group is made: a shim that dies in between leaves nothing unknown.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Hierarchies;
+use crate::cgroup::{Cgroup, Hierarchies};
+use crate::container::OwnedCgroup;
 use crate::error::Error;
 use crate::hooks::Hooks;
 use crate::linux::{LinuxContainer, OciRuntime};
@@ -52,6 +55,29 @@ impl Leftovers {
     #[must_use]
     pub fn with_hooks(self, hooks: Option<&Hooks>) -> Self {
         Self { hooks: hooks.cloned(), ..self }
+    }
+
+    /// Makes `cgroup`, which is this one, for task `id` of `bundle`, and of `pod` if it is in one that another has
+    /// made; recorded before it is there.
+    ///
+    /// # Errors
+    ///
+    /// Others are in it, it cannot be recorded or made, or a limit is refused; then nothing is left of it.
+    pub fn make_cgroup(
+        &self,
+        cgroup: Cgroup,
+        resources: Option<&LinuxResources>,
+        bundle: &Path,
+        (id, pod): (&str, Option<&str>),
+    ) -> Result<OwnedCgroup, Error> {
+        cgroup.refuse_if_in_use()?;
+        let recorded = self.write(bundle).and_then(|()| self.write_for_pod(bundle, pod, id));
+        let made = recorded.and_then(|()| Ok(cgroup.create(resources)?));
+        if let Err(error) = made {
+            forget(bundle, id);
+            return Err(error);
+        }
+        Ok(OwnedCgroup::new(cgroup))
     }
 
     /// Writes the record into the bundle directory `bundle`, which containerd removes with the

@@ -85,7 +85,7 @@ fn a_cgroup_that_is_in_use_in_the_other_tree_of_a_hybrid_host_is_not_taken_over(
     let host = Hierarchies { unified: Some(unified.clone()), ..v1(root.path(), &["memory"]) };
     put(&unified.join("a"), &[("cgroup.procs", "1\n")]);
 
-    let refused = host.cgroup(Path::new("a"), "ns").create(None);
+    let refused = host.cgroup(Path::new("a"), "ns").refuse_if_in_use();
 
     assert!(matches!(refused, Err(CgroupError::InUse { count: 1, .. })), "{refused:?}");
 }
@@ -146,7 +146,7 @@ fn a_cgroup_with_processes_is_refused() {
     let root = TempDir::new().unwrap();
     put(&root.path().join("a"), &[("cgroup.procs", "12\n13\n")]);
 
-    let error = v2(root.path()).cgroup(Path::new("a"), "ns").create(None).unwrap_err();
+    let error = v2(root.path()).cgroup(Path::new("a"), "ns").refuse_if_in_use().unwrap_err();
 
     assert!(matches!(error, CgroupError::InUse { count: 2, .. }), "{error}");
 }

@@ -81,12 +81,9 @@ fn make_here(
     let _ = mounted.send(true);
     let cgroup = timed(&mut cgroup_took, || {
         let cgroup = Hierarchies::of_this_host()?.cgroup(&bundle.cgroup_path, namespace);
-        cgroup.create(bundle.resources.as_ref())?;
-        let cgroup = OwnedCgroup::new(cgroup);
         let left = Leftovers::of(&bundle.cgroup_path).with_hooks(bundle.hooks.as_ref());
-        left.write(&request.bundle)?;
-        left.write_for_pod(&request.bundle, bundle.pod(), &request.id)?;
-        Ok::<_, Error>(cgroup)
+        let task = (request.id.as_str(), bundle.pod());
+        left.make_cgroup(cgroup, bundle.resources.as_ref(), &request.bundle, task)
     })?;
     adjust_oom_score(pid, bundle.oom_score_adj);
     Ok(Place { rootfs, cgroup, told: Ok(()), rootfs_took, cgroup_took })

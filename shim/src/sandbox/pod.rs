@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::{CreateTask, Steps};
 use crate::bundle::Pod;
 use crate::cgroup::Hierarchies;
-use crate::container::{Container, Held, OwnedCgroup};
+use crate::container::{Container, Held};
 use crate::error::Error;
 use crate::holder::{self, Holder};
 use crate::hooks::Hooks;
@@ -29,16 +29,15 @@ pub(super) async fn hold(
     stdio: HeldStdio,
     mut steps: Steps,
 ) -> Result<(Container, ProcessEnd), Error> {
-    let (runtime, namespace, dir) =
-        (Handle::current(), namespace.to_owned(), request.bundle.clone());
+    let (runtime, namespace, dir, id) =
+        (Handle::current(), namespace.to_owned(), request.bundle.clone(), request.id.clone());
     let rootfs = Rootfs::mount(request.bundle.join("rootfs"), &[])?;
     let hooks = pod.hooks.clone();
     hooks.as_ref().map_or(Ok(()), Hooks::check)?;
     let made = tokio::task::spawn_blocking(move || {
         let cgroup = Hierarchies::of_this_host()?.cgroup(&pod.cgroup_path, &namespace);
-        cgroup.create(pod.resources.as_ref())?;
-        let cgroup = OwnedCgroup::new(cgroup);
-        Leftovers::of(&pod.cgroup_path).with_hooks(pod.hooks.as_ref()).write(&dir)?;
+        let left = Leftovers::of(&pod.cgroup_path).with_hooks(pod.hooks.as_ref());
+        let cgroup = left.make_cgroup(cgroup, pod.resources.as_ref(), &dir, (&id, None))?;
         let holder = holder::start(&pod, cgroup.cgroup(), &runtime)?;
         adjust_oom_score(holder.pid, pod.oom_score_adj);
         if let Some(hooks) = &pod.hooks
