@@ -158,27 +158,39 @@ impl Traces {
         self.0.insert(format!("process {pid} {name}"));
     }
 
+    /// Every descendant that was not there at `self`.
+    pub(crate) fn processes_that_came(&self) -> Vec<i32> {
+        let is_new = |it: &Process| !self.0.contains(&format!("process {} {}", it.pid, it.name));
+        let came = descendants().into_iter().filter(|it| is_watched(it) && is_new(it));
+        came.map(|process| process.pid).collect()
+    }
+
     /// Kills every descendant that was not there at `self`.
     pub(crate) fn kill_what_came(&self) {
-        for process in descendants().iter().filter(|it| is_watched(it)) {
-            if !self.0.contains(&format!("process {} {}", process.pid, process.name)) {
-                kill(process.pid);
-            }
-        }
+        self.processes_that_came().into_iter().for_each(kill);
     }
 }
 
-/// Waits for the VMM processes that have come to this one, as a node's init does: the first process of a pid
-/// namespace stays until those of the others that have ended are waited for (pid_namespaces(7)).
+/// Waits for processes of pid namespaces that have come to this one, as a node's init does: the first process of
+/// such a namespace stays until those of the others that have ended are waited for (pid_namespaces(7)). What this
+/// process starts itself is in none.
 fn reap_orphans() {
     let own = getpid().as_raw_nonzero().get();
-    let is_orphan = |process: &Process| process.parent == own && process.name == "hyperlight-vmm";
-    for orphan in every_process().iter().filter(|it| is_orphan(it)) {
+    let is_orphan = |process: &&Process| process.parent == own && is_in_pid_namespace(process.pid);
+    for orphan in every_process().iter().filter(is_orphan) {
         if let Some(pid) = Pid::from_raw(orphan.pid) {
             // One that lives is none to wait for.
             let _ = waitpid(Some(pid), WaitOptions::NOHANG);
         }
     }
+}
+
+/// Whether a process, which may have ended, is in a pid namespace below this one's.
+fn is_in_pid_namespace(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    // proc_pid_status(5): its ids from the namespace of this mount of /proc to the innermost.
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    ids.is_some_and(|ids| ids.split_whitespace().nth(1).is_some())
 }
 
 /// Ends a process by force, if it is still there.
