@@ -1,8 +1,9 @@
 //! A private containerd: its configuration and its start.
 //!
 //! Everything it keeps is below the run's directory. The shim is found where the build left it, like any
-//! runtime, by PATH; before that a test may have put programs into `bin/` of the run's directory. With a [`Network`] it has the CRI, as the kubelet of a node would use it: cgroups
-//! by cgroupfs, ports below 1024 and ICMP for everybody, and two runtimes, `hyperlight` and `runc`.
+//! runtime, by PATH; before that a test may have put programs into `bin/` of the run's directory. With a
+//! [`Network`] it has the CRI, as the kubelet of a node would use it: cgroups by cgroupfs, ports below 1024 and ICMP
+//! for everybody, and two runtimes, `hyperlight` and `runc`.
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
@@ -23,6 +24,17 @@ pub(crate) struct Pods {
     pub(crate) network: Network,
     /// Reference of the image of sandboxes.
     pub(crate) sandbox_image: String,
+    /// Who makes pods of this runtime.
+    pub(crate) sandboxer: Sandboxer,
+}
+
+/// Who makes pods, as containerd's configuration names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sandboxer {
+    /// containerd itself, around a pause container.
+    Podsandbox,
+    /// The shim, by the Sandbox API: by a containerd of 2.3, as one before ends with a pod of the node's network.
+    Shim,
 }
 
 /// Starts containerd in the run's directory; its log goes on where it was.
@@ -54,7 +66,13 @@ pub(crate) fn start(directory: &Path, pods: Option<&Pods>) -> Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(directory.join(LOG));
     let log = log.with_context(|| format!("open {LOG}"))?;
     path.extend(["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(Into::into));
-    Command::new(tools::tree("containerd")?.file(&["usr/bin/containerd"])?)
+    let program = match pods.map(|pods| pods.sandboxer) {
+        Some(Sandboxer::Shim) => tools::tree("containerd-new")?.file(&["containerd"])?,
+        Some(Sandboxer::Podsandbox) | None => {
+            tools::tree("containerd")?.file(&["usr/bin/containerd"])?
+        }
+    };
+    Command::new(program)
         .env_clear()
         .env("PATH", std::env::join_paths(path).context("join PATH")?)
         .env("TMPDIR", directory.join("tmp"))
@@ -117,6 +135,7 @@ fn pod_configuration(directory: &Path, pods: &Pods, runc: &tools::Tree) -> Resul
          conf_dir = '{networks}'\n\
          [{runtimes}.hyperlight]\n\
          runtime_type = '{RUNTIME}'\n\
+         sandboxer = '{sandboxer}'\n\
          [{runtimes}.runc]\n\
          runtime_type = 'io.containerd.runc.v2'\n\
          [{runtimes}.runc.options]\n\
@@ -124,6 +143,10 @@ fn pod_configuration(directory: &Path, pods: &Pods, runc: &tools::Tree) -> Resul
          Root = '{base}/runc'\n\
          SystemdCgroup = false\n",
         sandbox = pods.sandbox_image,
+        sandboxer = match pods.sandboxer {
+            Sandboxer::Podsandbox => "podsandbox",
+            Sandboxer::Shim => "shim",
+        },
         plugins = tools::tree("cni")?.file(&["usr/lib/cni"])?.display(),
         networks = pods.network.configuration_directory().display(),
         runc = runc.file(&["runc"])?.display(),

@@ -17,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use crate::containerd::Sandboxer;
 use crate::oci::{self, Image};
 use crate::process::{self, HANG_LIMIT, Outcome, wait_until};
 use crate::{Node, leaks, tools};
@@ -78,8 +79,17 @@ impl Cri {
     ///
     /// A program is missing or does not come up.
     pub fn start() -> Result<Self> {
+        Self::start_with(Sandboxer::Podsandbox)
+    }
+
+    /// As [`Cri::start`], of a node whose pods of this runtime are made by `sandboxer`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cri::start`].
+    pub fn start_with(sandboxer: Sandboxer) -> Result<Self> {
         let crictl = tools::tree("crictl")?.file(&["crictl"])?;
-        let node = Node::start_for_pods(&pause()?)?;
+        let node = Node::start_for_pods(&pause()?, sandboxer)?;
         fs::write(node.directory().join("crictl.yaml"), "").context("write crictl.yaml")?;
         let cri = Self { crictl, node };
         cri.wait_until_ready()?;
@@ -90,8 +100,12 @@ impl Cri {
     fn wait_until_ready(&self) -> Result<()> {
         wait_until("the CRI to be ready", Duration::from_secs(60), || {
             let Ok(info) = self.json(&["info"]) else { return false };
+            // Others tell what is not necessary, such as a configuration that is of an older version.
+            let is_needed =
+                |it: &&Value| it["type"] == "RuntimeReady" || it["type"] == "NetworkReady";
             let conditions = info["status"]["conditions"].as_array();
-            conditions.is_some_and(|them| them.iter().all(|it| it["status"] == true))
+            conditions
+                .is_some_and(|them| them.iter().filter(is_needed).all(|it| it["status"] == true))
         })
         .with_context(|| self.node.log())
     }

@@ -37,6 +37,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use containerd::Sandboxer;
 pub use cri::Cri;
 pub use events::{Event, Events};
 pub use micro_vm::{MicroVm, micro_vms};

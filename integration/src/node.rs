@@ -1,8 +1,8 @@
 //! A node: a private containerd with a registry beside it, in one directory, for one test.
 //!
 //! Its containerd has its own root, state, socket and log; its containers live below a cgroup directory
-//! named after the run, which is also their containerd namespace, unless they are of pods. Dropping a node takes it down and
-//! asserts twice that nothing is left: while containerd still runs (so that its clean-up at the next
+//! named after the run, which is also their containerd namespace, unless they are of pods. Dropping a node takes it
+//! down and asserts twice that nothing is left: while containerd still runs (so that its clean-up at the next
 //! start cannot hide anything) and after it has ended.
 
 use std::fs;
@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::containerd::{self, Pods};
+use crate::containerd::{self, Pods, Sandboxer};
 use crate::leaks::{self, RUN_PREFIX, Traces, Watch};
 use crate::network::{self, Network};
 use crate::oci::{self, Image};
@@ -48,10 +48,11 @@ impl Node {
     }
 
     /// Starts a node with the CRI, whose sandboxes have the image `sandbox`; [`crate::Cri`] works with it.
-    pub(crate) fn start_for_pods(sandbox: &Image) -> Result<Self> {
+    pub(crate) fn start_for_pods(sandbox: &Image, sandboxer: Sandboxer) -> Result<Self> {
         Self::start_with(|name, directory, registry| {
             let sandbox_image = registry.push("pause", sandbox)?;
-            Ok(Some(Pods { network: Network::start(name, directory)?, sandbox_image }))
+            let network = Network::start(name, directory)?;
+            Ok(Some(Pods { network, sandbox_image, sandboxer }))
         })
     }
 
@@ -239,6 +240,12 @@ impl Node {
         shims.map(|shim| shim.pid).collect()
     }
 
+    /// Every process that is there for tasks: shims, holders of pods, VMM processes, programs of Linux containers.
+    #[must_use]
+    pub fn processes(&self) -> Vec<i32> {
+        self.idle.processes_that_came()
+    }
+
     /// Process id of containerd.
     #[must_use]
     pub fn containerd(&self) -> i32 {
@@ -264,7 +271,8 @@ impl Node {
             format!("runc/{}", self.namespace()),
             "fifo".to_owned(),
             "tmp".to_owned(),
-            "state/io.containerd.sandbox.controller.v1.shim".to_owned(),
+            format!("state/io.containerd.sandbox.controller.v1.shim/{}", self.namespace()),
+            format!("root/io.containerd.sandbox.controller.v1.shim/{}", self.namespace()),
             "state/io.containerd.grpc.v1.cri/containers".to_owned(),
             "state/io.containerd.grpc.v1.cri/netns".to_owned(),
             "state/io.containerd.grpc.v1.cri/sandboxes".to_owned(),

@@ -1,12 +1,14 @@
 //! The OCI bundle (`config.json`) as what a task needs, parsed once.
 //!
 //! Rule: parse here, check nowhere else. What a micro-VM has no use for is left out on purpose:
-//! mounts of kernel file systems (proc, sysfs, devpts, cgroup, mqueue), capabilities, devices. What would change what the container means and cannot be done is refused.
+//! mounts of kernel file systems (proc, sysfs, devpts, cgroup, mqueue), capabilities, devices. What would change
+//! what the container means and cannot be done is refused.
 //!
 //! Source: OCI runtime specification 1.2, config.md and config-linux.md; the annotations are those
 //! of containerd's CRI plugin.
 
 mod confinement;
+mod cri;
 mod exec;
 mod memory;
 mod network;
@@ -31,6 +33,7 @@ use crate::net::NetworkGrant;
 use crate::stdio::WindowSize;
 use crate::workload::{EnvEntry, Preopen, Text, Workload, WorkloadError};
 
+pub(crate) use cri::POD_SANDBOX_CONFIG;
 pub use memory::VMM_BYTES;
 pub use pod::Pod;
 
@@ -72,6 +75,9 @@ pub enum BundleError {
         /// Why.
         source: serde_json::Error,
     },
+    /// What the CRI says of a pod cannot be read.
+    #[error("decode the pod's configuration (PodSandboxConfig)")]
+    Cri(#[source] prost::DecodeError),
     /// A part is missing.
     #[error("{} has no {part}", path.display())]
     Missing {
@@ -231,13 +237,19 @@ pub struct Bundle {
     annotations: HashMap<String, String>,
 }
 
-/// The identifier under which containers share a shim: the pod's, or the container's own.
+/// The identifier under which containers share a shim: the pod's, or the container's own. A pod that containerd leaves
+/// to the shim has no `config.json`, and is its own group.
 ///
 /// # Errors
 ///
 /// `config.json` cannot be read or parsed.
 pub fn group(dir: &Path, id: &str) -> Result<String, BundleError> {
-    let spec = read_spec(&dir.join("config.json"))?;
+    let spec = match read_spec(&dir.join("config.json")) {
+        Err(BundleError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(id.to_owned());
+        }
+        read => read?,
+    };
     let sandbox = spec.annotations().as_ref().and_then(|annotations| annotations.get(SANDBOX_ID));
     Ok(sandbox.cloned().unwrap_or_else(|| id.to_owned()))
 }

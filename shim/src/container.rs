@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use oci_spec::runtime::LinuxResources;
 use rustix::process::Signal;
@@ -155,6 +156,8 @@ pub struct Container {
     linux: Option<LinuxContainer>,
     hooks: Option<Hooks>,
     starting: tokio::sync::Mutex<()>,
+    is_announced: bool,
+    created_at: SystemTime,
     steps: Steps,
     /// SIGKILL has been sent: nothing keeps it from its end.
     doomed: AtomicBool,
@@ -187,11 +190,31 @@ impl Container {
             linux: held.linux,
             hooks: held.hooks,
             starting: tokio::sync::Mutex::default(),
+            is_announced: true,
+            created_at: SystemTime::now(),
             steps,
             doomed: AtomicBool::new(false),
             oom_kills: AtomicU64::new(0),
         };
         (container, launched.end)
+    }
+
+    /// The same as something that is no task to containerd: no event tells of it.
+    #[must_use]
+    pub fn unannounced(self) -> Self {
+        Self { is_announced: false, ..self }
+    }
+
+    /// Whether events tell of it.
+    #[must_use]
+    pub const fn is_announced(&self) -> bool {
+        self.is_announced
+    }
+
+    /// When it was ready.
+    #[must_use]
+    pub const fn created_at(&self) -> SystemTime {
+        self.created_at
     }
 
     /// Its name in containerd.

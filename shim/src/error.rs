@@ -22,6 +22,7 @@ use crate::holder::HolderError;
 use crate::hooks::HookError;
 use crate::launch::LaunchError;
 use crate::linux::LinuxError;
+use crate::pod_files::PodFilesError;
 use crate::rootfs::RootfsError;
 use crate::state::Refusal;
 use crate::stdio::StdioError;
@@ -56,6 +57,9 @@ pub enum Error {
     /// The streams.
     #[error(transparent)]
     Stdio(#[from] StdioError),
+    /// The files of a pod could not be made, or given to a container.
+    #[error(transparent)]
+    PodFiles(#[from] PodFilesError),
     /// The root file system.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
@@ -97,14 +101,14 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A part of a request is of a type that nothing is known of.
-    #[error(
-        "the request's {part} are of type {kind:?}, not those of the OCI specification for Linux"
-    )]
+    #[error("the request's {part} are of type {kind:?}, not {expected}")]
     RequestType {
         /// Which.
         part: &'static str,
         /// Its type.
         kind: String,
+        /// The type that it has to be of.
+        expected: &'static str,
     },
     /// A Linux container.
     #[error(transparent)]
@@ -164,6 +168,7 @@ fn code(error: &Error) -> Code {
         | Error::Descriptor(_)
         | Error::Encode(_)
         | Error::StateFile { .. }
+        | Error::PodFiles(_)
         | Error::Rootfs(_) => Code::INTERNAL,
         Error::Bundle(error) => bundle_code(error),
         Error::Stdio(error) => stdio_code(error),
@@ -233,6 +238,7 @@ fn bundle_code(error: &BundleError) -> Code {
     match error {
         BundleError::Read { .. } => Code::INTERNAL,
         BundleError::UserNamespace
+        | BundleError::Cri(_)
         | BundleError::Terminal
         | BundleError::TooLarge { .. }
         | BundleError::Json { .. }

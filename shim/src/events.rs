@@ -73,7 +73,7 @@ impl Events {
         event.rootfs = rootfs.iter().map(mount).collect();
         event.io = Some(io).into();
         event.pid = container.pid();
-        self.publish(topics::TASK_CREATE_EVENT_TOPIC, event);
+        self.publish_of(container, topics::TASK_CREATE_EVENT_TOPIC, event);
     }
 
     /// The program of `container` runs.
@@ -81,14 +81,14 @@ impl Events {
         let mut event = proto::TaskStart::new();
         event.container_id = container.id().to_owned();
         event.pid = container.pid();
-        self.publish(topics::TASK_START_EVENT_TOPIC, event);
+        self.publish_of(container, topics::TASK_START_EVENT_TOPIC, event);
     }
 
     /// The kernel killed `container` for want of memory.
     pub fn ran_out_of_memory(&self, container: &Container) {
         let mut event = proto::TaskOOM::new();
         event.container_id = container.id().to_owned();
-        self.publish(topics::TASK_OOM_EVENT_TOPIC, event);
+        self.publish_of(container, topics::TASK_OOM_EVENT_TOPIC, event);
     }
 
     /// `container` has ended.
@@ -103,21 +103,21 @@ impl Events {
         event.pid = pid;
         event.exit_status = exit.status;
         event.exited_at = Some(timestamp(exit.at)).into();
-        self.publish(topics::TASK_EXIT_EVENT_TOPIC, event);
+        self.publish_of(container, topics::TASK_EXIT_EVENT_TOPIC, event);
     }
 
     /// `container` is kept from running.
     pub fn paused(&self, container: &Container) {
         let mut event = proto::TaskPaused::new();
         event.container_id = container.id().to_owned();
-        self.publish(topics::TASK_PAUSED_EVENT_TOPIC, event);
+        self.publish_of(container, topics::TASK_PAUSED_EVENT_TOPIC, event);
     }
 
     /// `container` goes on.
     pub fn resumed(&self, container: &Container) {
         let mut event = proto::TaskResumed::new();
         event.container_id = container.id().to_owned();
-        self.publish(topics::TASK_RESUMED_EVENT_TOPIC, event);
+        self.publish_of(container, topics::TASK_RESUMED_EVENT_TOPIC, event);
     }
 
     /// An exec of `container` can be started.
@@ -125,7 +125,7 @@ impl Events {
         let mut event = proto::TaskExecAdded::new();
         event.container_id = container.id().to_owned();
         event.exec_id = exec.to_owned();
-        self.publish(topics::TASK_EXEC_ADDED_EVENT_TOPIC, event);
+        self.publish_of(container, topics::TASK_EXEC_ADDED_EVENT_TOPIC, event);
     }
 
     /// An exec of `container` runs as process `pid`.
@@ -134,7 +134,7 @@ impl Events {
         event.container_id = container.id().to_owned();
         event.exec_id = exec.to_owned();
         event.pid = pid;
-        self.publish(topics::TASK_EXEC_STARTED_EVENT_TOPIC, event);
+        self.publish_of(container, topics::TASK_EXEC_STARTED_EVENT_TOPIC, event);
     }
 
     /// An exec of `container`, process `pid`, has ended.
@@ -149,7 +149,14 @@ impl Events {
         event.pid = container.pid();
         event.exit_status = exit.status;
         event.exited_at = Some(timestamp(exit.at)).into();
-        self.publish(topics::TASK_DELETE_EVENT_TOPIC, event);
+        self.publish_of(container, topics::TASK_DELETE_EVENT_TOPIC, event);
+    }
+
+    /// Of a container that is no task of containerd's, nobody wants to know.
+    fn publish_of<M: Message>(&self, container: &Container, topic: &str, event: M) {
+        if container.is_announced() {
+            self.publish(topic, event);
+        }
     }
 
     fn publish<M: Message>(&self, topic: &str, event: M) {

@@ -16,10 +16,15 @@ use crate::container::OwnedCgroup;
 use crate::error::Error;
 use crate::hooks::Hooks;
 use crate::linux::{LinuxContainer, OciRuntime};
+use crate::pod_files;
 use crate::rootfs;
 
 /// Name of the record in the bundle directory.
 const FILE: &str = "hyperlight.json";
+
+/// Where containerd has the bundles of pods that it leaves to the shim, each below that of its namespace, as those
+/// of tasks are beside it.
+const SANDBOXES: &str = "io.containerd.sandbox.controller.v1.shim";
 
 /// How the names of the records of a pod's tasks begin, in the bundle of the pod.
 const OF_POD: &str = "hyperlight-of-";
@@ -90,8 +95,8 @@ impl Leftovers {
         self.write_to(bundle.join(FILE))
     }
 
-    /// Writes the record of task `id` into the bundle of its `pod` too, which lies beside `bundle`: containerd may
-    /// remove the task's own before it asks for what is left of a pod whose shim has died.
+    /// Writes the record of task `id` into the bundle of its `pod` too: containerd may remove the task's own before
+    /// it asks for what is left of a pod whose shim has died.
     ///
     /// # Errors
     ///
@@ -135,10 +140,14 @@ impl Leftovers {
     }
 }
 
-/// Where the bundle of `pod`, which lies beside `bundle`, has the record of its task `id`, if it is there.
+/// Where the bundle of `pod` has the record of its task `id`, whose bundle is `bundle`; `None` if it is not there.
 fn in_pod(bundle: &Path, pod: &str, id: &str) -> Option<PathBuf> {
-    let dir = bundle.parent()?.join(pod);
-    (pod != id && dir.is_dir()).then(|| dir.join(format!("{OF_POD}{id}.json")))
+    let of_namespace = bundle.parent()?;
+    let state = of_namespace.parent()?.parent()?;
+    let beside = of_namespace.join(pod);
+    let of_sandboxes = state.join(SANDBOXES).join(of_namespace.file_name()?).join(pod);
+    let dir = [beside, of_sandboxes].into_iter().find(|dir| dir.is_dir())?;
+    (pod != id).then(|| dir.join(format!("{OF_POD}{id}.json")))
 }
 
 /// Removes the records of task `id`, from its bundle and that of its pod: nothing is left of it.
@@ -163,7 +172,7 @@ pub fn remove(bundle: &Path, namespace: &str, id: &str) -> Result<(), Error> {
         Ok(Some(record)) => record.remove(bundle, namespace),
         Ok(None) | Err(_) => Ok(()),
     };
-    let rootfs = rootfs::unmount_all(&bundle.join("rootfs"));
+    let rootfs = rootfs::unmount_all(&bundle.join("rootfs")).and(pod_files::remove(bundle));
     let record = record?;
     removed?;
     rootfs?;

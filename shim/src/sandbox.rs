@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -30,7 +30,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::address;
 use crate::aot::{AotCache, CompiledProgram, Origin, Wasm};
 use crate::artifact::{self, ArtifactError};
-use crate::bundle::{Bundle, BundleError, Namespace, Role};
+use crate::bundle::{Bundle, BundleError, Namespace, Pod, Role};
 use crate::compile::{CompileError, Entry as ProgramEntry};
 use crate::container::{Container, Held};
 use crate::containerd::{Containerd, content_dir};
@@ -75,6 +75,8 @@ pub struct CreateTask {
     pub rootfs: Vec<MountSource>,
     /// Its FIFOs.
     pub stdio: StdioPaths,
+    /// The pod that it is the holder of, if containerd has left that pod to the shim.
+    pub pod: Option<Box<Pod>>,
 }
 
 /// The tasks.
@@ -85,6 +87,8 @@ pub struct Sandbox {
     tasks: Arc<Mutex<HashMap<String, Entry>>>,
     spare: Arc<Mutex<Option<Idle>>>,
     totals: Arc<Mutex<Totals>>,
+    /// The bundle of the pod, if its files are in it.
+    pod_files: Arc<OnceLock<PathBuf>>,
     ends: Arc<Notify>,
     is_closed: Arc<AtomicBool>,
 }
@@ -106,6 +110,7 @@ impl Sandbox {
             tasks: Arc::default(),
             spare: Arc::default(),
             totals: Arc::default(),
+            pod_files: Arc::default(),
             ends: Arc::default(),
             is_closed: Arc::default(),
         }
@@ -316,7 +321,13 @@ impl Sandbox {
         let mut steps = Steps::begin();
         let namespace = &self.environment.namespace;
         let opened = async {
-            let role = Role::read(&request.bundle, namespace, &request.id)?;
+            let role = match &request.pod {
+                Some(pod) => Role::Pod(pod.clone()),
+                None => {
+                    self.add_pod_files(&request.bundle)?;
+                    Role::read(&request.bundle, namespace, &request.id)?
+                }
+            };
             let (in_pod, window) = match &role {
                 Role::Container(bundle) if bundle.terminal && !request.stdio.terminal => {
                     return Err(BundleError::Terminal.into());
@@ -331,7 +342,9 @@ impl Sandbox {
         let bundle = match role {
             Role::Container(bundle) => bundle,
             Role::Pod(pod) => {
-                return pod::hold(request, *pod, namespace, held_stdio, steps).await;
+                let held = pod::hold(request, *pod, namespace, held_stdio, steps).await?;
+                self.note_pod_files(request);
+                return Ok(held);
             }
         };
         let mut idle =

@@ -18,6 +18,7 @@ use containerd_shim::asynchronous::publisher::RemotePublisher;
 use containerd_shim::asynchronous::{ExitSignal, Shim, spawn};
 use containerd_shim::{Config, DeleteResponse, Flags, StartOpts};
 use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::sandbox_async::{Sandbox as SandboxApi, create_sandbox};
 use containerd_shim_protos::shim_async::{Task, create_task};
 use containerd_shim_protos::ttrpc;
 use containerd_shim_protos::ttrpc::r#async::Server;
@@ -34,6 +35,7 @@ use crate::launch::Program;
 use crate::leftovers;
 use crate::microvm;
 use crate::sandbox::{Environment, Sandbox};
+use crate::sandbox_api::SandboxService;
 use crate::snapshots;
 use crate::stdio::logger;
 use crate::task::TaskService;
@@ -229,11 +231,14 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
     let sandbox = Sandbox::new(environment, events.clone());
     let service = TaskService::new(sandbox.clone(), Arc::clone(&exit));
     let service: Arc<dyn Task + Send + Sync> = Arc::new(service);
+    let pods = SandboxService::new(sandbox.clone(), flags.namespace.clone(), Arc::clone(&exit));
+    let pods: Arc<dyn SandboxApi + Send + Sync> = Arc::new(pods);
     let Some(server) = bind(&flags.socket)? else {
         // Another server of the group is faster: its address is the answer.
         return ready();
     };
-    let mut server = server.register_service(create_task(service));
+    let mut server =
+        server.register_service(create_task(service)).register_service(create_sandbox(pods));
     let bound = |source| ServeError::Bind { address: flags.socket.clone(), source };
     server.start().await.map_err(bound)?;
     outlive_signals()?;

@@ -292,6 +292,7 @@ fn create_task(request: api::CreateTaskRequest) -> Result<CreateTask, Error> {
         options: mount.options,
     };
     Ok(CreateTask {
+        pod: None,
         id: request.id,
         bundle: PathBuf::from(request.bundle),
         rootfs: request.rootfs.into_iter().map(mount).collect(),
@@ -328,7 +329,8 @@ const LINUX_RESOURCES: &str = "/LinuxResources";
 /// The JSON in `any`, which containerd's typeurl has put there.
 fn json(part: &'static str, kind: &str, any: &Any) -> Result<serde_json::Value, Error> {
     if !any.type_url.ends_with(kind) {
-        return Err(Error::RequestType { part, kind: any.type_url.clone() });
+        let expected = "those of the OCI specification for Linux";
+        return Err(Error::RequestType { part, kind: any.type_url.clone(), expected });
     }
     serde_json::from_slice(&any.value).map_err(|source| Error::Request { part, source })
 }
@@ -356,12 +358,13 @@ fn unsupported<T>(what: &'static str) -> TtrpcResult<T> {
 }
 
 /// Logs and translates the failure of a call that changes something.
-fn failed(call: &'static str, error: &Error) -> ttrpc::Error {
+pub(crate) fn failed(call: &'static str, error: &Error) -> ttrpc::Error {
     log::warn!(call; "{}", crate::error::line(error));
     status(error)
 }
 
-fn any(metrics: Metrics) -> TtrpcResult<Any> {
+/// Counters with their type.
+pub(crate) fn any(metrics: Metrics) -> TtrpcResult<Any> {
     let encoded = match metrics {
         Metrics::V1(metrics) => packed("io.containerd.cgroups.v1", &*metrics),
         Metrics::V2(metrics) => packed("io.containerd.cgroups.v2", &*metrics),

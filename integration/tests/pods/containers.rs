@@ -3,15 +3,15 @@
 use std::fs;
 
 use integration::cri::{HYPERLIGHT, container};
-use integration::{Cri, oci, programs, require_kvm};
+use integration::{oci, programs, require_kvm};
 use serde_json::json;
 
-use crate::{lines, pull, remove};
+use super::{lines, pull, remove, start};
 
 #[test]
 fn a_component_prints_to_the_log_of_its_container_and_is_completed() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let reference = pull(&cri, "hello");
     let sandbox = cri.run_pod(&cri.pod("one")).unwrap();
     let id = cri.run(&sandbox, &container("hello", &reference, &[])).unwrap();
@@ -32,7 +32,7 @@ fn a_component_prints_to_the_log_of_its_container_and_is_completed() {
 #[test]
 fn an_artifact_of_wkg_runs_in_a_pod_that_names_a_command() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let wasm = fs::read(programs::program("hello").unwrap()).unwrap();
     let reference = cri.pull("artifact", &oci::wkg("hello.wasm", &wasm).unwrap()).unwrap();
     let sandbox = cri.run_pod(&cri.pod("artifact")).unwrap();
@@ -45,7 +45,7 @@ fn an_artifact_of_wkg_runs_in_a_pod_that_names_a_command() {
 #[test]
 fn a_component_that_fails_is_reported_with_its_exit_code() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let reference = pull(&cri, "exit_with_code");
     let sandbox = cri.run_pod(&cri.pod("failing")).unwrap();
     let id = cri.run(&sandbox, &container("failing", &reference, &["exit", "42"])).unwrap();
@@ -57,7 +57,7 @@ fn a_component_that_fails_is_reported_with_its_exit_code() {
 #[test]
 fn a_container_that_fails_is_made_again_in_its_pod() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let reference = pull(&cri, "exit_with_code");
     let sandbox = cri.run_pod(&cri.pod("again")).unwrap();
     for attempt in 0..3 {
@@ -74,7 +74,7 @@ fn a_container_that_fails_is_made_again_in_its_pod() {
 #[test]
 fn a_component_beyond_the_memory_limit_of_its_pod_is_reported_as_oom_killed() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let reference = pull(&cri, "allocate.rs_p2");
     let sandbox = cri.run_pod(&cri.pod("hungry")).unwrap();
     // Without a limit of its own a container has a micro-VM of the usual size, which the pod's limit ends.
@@ -89,7 +89,7 @@ fn a_component_beyond_the_memory_limit_of_its_pod_is_reported_as_oom_killed() {
 #[test]
 fn a_command_runs_in_a_container_that_runs() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     // Both programs are in the image, as for a probe.
     let (server, probe) = (programs::program("tcp_server.rs_p2"), programs::program("hello"));
     let (server, probe) = (fs::read(server.unwrap()).unwrap(), fs::read(probe.unwrap()).unwrap());

@@ -10,12 +10,12 @@ use integration::{Cri, micro_vms, require_kvm, tools};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::{address, ask, lines, pull, remove, script, wait_for_line};
+use super::{address, ask, lines, pull, remove, script, start, wait_for_line};
 
 #[test]
 fn pods_outlive_a_containerd_that_is_killed() {
     require_kvm!();
-    let mut cri = Cri::start().unwrap();
+    let mut cri = start();
     let (server, busybox) = (pull(&cri, "tcp_server.rs_p2"), cri.pull_busybox().unwrap());
     let sandbox = cri.run_pod(&cri.pod("living")).unwrap();
     let arguments = ["server", "0.0.0.0:9000"];
@@ -49,7 +49,7 @@ fn pods_outlive_a_containerd_that_is_killed() {
 #[test]
 fn a_pod_whose_shim_is_killed_is_not_ready_and_can_be_removed() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let (server, busybox) = (pull(&cri, "tcp_server.rs_p2"), cri.pull_busybox().unwrap());
     let sandbox = cri.run_pod(&cri.pod("killed")).unwrap();
     let arguments = ["server", "0.0.0.0:9000"];
@@ -144,7 +144,7 @@ rows! {
 }
 
 fn row(step: Step, victim: Victim) {
-    let mut cri = Cri::start().unwrap();
+    let mut cri = start();
     let (spin, busybox) = (pull(&cri, "spin"), cri.pull_busybox().unwrap());
     let sandbox = cri.run_pod(&cri.pod("faulty")).unwrap();
     let containers = reach(&cri, &sandbox, step, [&spin, &busybox]);
@@ -279,7 +279,7 @@ const DELAYS: [&str; 4] = ["0.001", "0.02", "0.05", "0.1"];
 #[test]
 fn a_sidecar_whose_runc_is_killed_during_an_exec_or_its_removal_goes_all_the_same() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let busybox = cri.pull_busybox().unwrap();
     for (number, (action, delay)) in
         ["exec", "delete"].into_iter().flat_map(|it| DELAYS.map(|delay| (it, delay))).enumerate()
@@ -304,7 +304,7 @@ fn a_sidecar_whose_runc_is_killed_during_an_exec_or_its_removal_goes_all_the_sam
 #[test]
 fn a_sidecar_whose_runc_is_killed_as_it_is_made_or_started_leaves_nothing() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let busybox = cri.pull_busybox().unwrap();
     for (number, (action, delay)) in
         ["create", "start"].into_iter().flat_map(|it| DELAYS.map(|delay| (it, delay))).enumerate()

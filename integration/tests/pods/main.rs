@@ -21,8 +21,21 @@ use std::time::Duration;
 
 use integration::cri::{self, Sandbox};
 use integration::process::{HANG_LIMIT, wait_until};
-use integration::{Cri, programs};
+use integration::{Cri, Sandboxer, programs};
 use serde_json::Value;
+
+/// A node whose pods containerd makes; or the shim, by the Sandbox API, of the same tests in
+/// `tests/pods_by_shim.rs`.
+fn start() -> Cri {
+    Cri::start_with(sandboxer()).unwrap()
+}
+
+fn sandboxer() -> Sandboxer {
+    match env!("CARGO_CRATE_NAME") {
+        "pods_by_shim" => Sandboxer::Shim,
+        _ => Sandboxer::Podsandbox,
+    }
+}
 
 /// The reference of a test program, pulled.
 fn pull(cri: &Cri, name: &str) -> String {

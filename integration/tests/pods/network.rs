@@ -5,9 +5,9 @@ use std::process::Command;
 
 use integration::cri::container;
 use integration::process::{self, HANG_LIMIT, wait_until};
-use integration::{Cri, programs, require_kvm, tools};
+use integration::{programs, require_kvm, tools};
 
-use crate::{address, ask, pull, remove, wait_for_line};
+use super::{address, ask, pull, remove, start, wait_for_line};
 
 fn curl(arguments: &[&str]) -> String {
     let mut curl: Command = tools::tree("clients").unwrap().command("curl").unwrap();
@@ -18,7 +18,7 @@ fn curl(arguments: &[&str]) -> String {
 #[test]
 fn a_service_is_reached_at_the_address_of_its_pod_and_by_port_forward() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let service = cri.pull_wasm("bare", &programs::handler("bare").unwrap()).unwrap();
     let sandbox = cri.run_pod(&cri.pod("service")).unwrap();
     cri.run(&sandbox, &container("service", &service, &[])).unwrap();
@@ -36,7 +36,7 @@ fn a_service_is_reached_at_the_address_of_its_pod_and_by_port_forward() {
 #[test]
 fn pods_reach_each_other_and_have_ports_of_their_own() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let server = pull(&cri, "tcp_server.rs_p2");
     let busybox = cri.pull_busybox().unwrap();
     let pods = ["left", "right"].map(|name| {
@@ -52,7 +52,7 @@ fn pods_reach_each_other_and_have_ports_of_their_own() {
         assert_eq!(ask(address, "hello"), "0 hello\n");
     }
     let client = format!("echo hello | nc {} 80", addresses[1].ip());
-    cri.run(&pods[0], &crate::script("client", &busybox, &client)).unwrap();
+    cri.run(&pods[0], &super::script("client", &busybox, &client)).unwrap();
     wait_for_line(&cri, &pods[0], "client", "0 hello");
     assert_eq!(cri.node().shims().len(), 2, "a shim for each pod");
     pods.iter().for_each(|pod| remove(&cri, pod));
@@ -61,7 +61,7 @@ fn pods_reach_each_other_and_have_ports_of_their_own() {
 #[test]
 fn a_pod_of_the_hosts_network_listens_on_the_hosts_loopback() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let server = pull(&cri, "tcp_server.rs_p2");
     let mut pod = cri.pod("host");
     pod.config["linux"]["security_context"]["namespace_options"]["network"] =
@@ -70,7 +70,7 @@ fn a_pod_of_the_hosts_network_listens_on_the_hosts_loopback() {
     cri.run(&sandbox, &container("server", &server, &["server", "127.0.0.1:0"])).unwrap();
     let mut at = None;
     wait_until("the server to listen", HANG_LIMIT, || {
-        let line = crate::lines(&sandbox, "server").into_iter().next();
+        let line = super::lines(&sandbox, "server").into_iter().next();
         at = line.and_then(|it| it.strip_prefix("listening on ")?.parse().ok());
         at.is_some()
     })

@@ -4,14 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use integration::cri::container;
-use integration::{Cri, require_kvm};
+use integration::require_kvm;
 
-use crate::{lines, pull, remove, script, volume, wait_for_line, with_volume};
+use super::{lines, pull, remove, script, start, volume, wait_for_line, with_volume};
 
 #[test]
 fn a_linux_sidecar_and_a_component_speak_over_localhost() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let (server, busybox) = (pull(&cri, "tcp_server.rs_p2"), cri.pull_busybox().unwrap());
     let sandbox = cri.run_pod(&cri.pod("speaking")).unwrap();
     let arguments = ["server", "127.0.0.1:9000"];
@@ -29,7 +29,7 @@ fn a_linux_sidecar_and_a_component_speak_over_localhost() {
 #[test]
 fn a_component_reaches_a_server_of_a_linux_sidecar() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let (client, busybox) = (pull(&cri, "tcp_client.rs_p2"), cri.pull_busybox().unwrap());
     let sandbox = cri.run_pod(&cri.pod("reaching")).unwrap();
     let server = "echo ready; nc -l -p 9000 -e echo from Linux";
@@ -44,7 +44,7 @@ fn a_component_reaches_a_server_of_a_linux_sidecar() {
 #[test]
 fn a_linux_sidecar_and_a_component_share_a_volume() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let (copy, busybox) = (pull(&cri, "copy_file.rs_p2"), cri.pull_busybox().unwrap());
     let volume = volume(&cri);
     fs::set_permissions(&volume, fs::Permissions::from_mode(0o777)).unwrap();
@@ -64,7 +64,7 @@ fn a_linux_sidecar_and_a_component_share_a_volume() {
 #[test]
 fn init_containers_end_before_the_next_begins() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let (copy, print) = (pull(&cri, "copy_file.rs_p2"), pull(&cri, "print_file.rs_p2"));
     let busybox = cri.pull_busybox().unwrap();
     let volume = volume(&cri);

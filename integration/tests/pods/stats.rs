@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use integration::cri::container;
 use integration::process::wait_until;
-use integration::{Cri, require_kvm};
+use integration::require_kvm;
 use serde_json::Value;
 
-use crate::{pull, remove, script};
+use super::{pull, remove, script, start};
 
 /// A `UInt64Value`, which JSON has as text.
 fn number(value: &Value) -> u64 {
@@ -17,7 +17,7 @@ fn number(value: &Value) -> u64 {
 #[test]
 fn the_use_of_containers_and_their_pod_is_told_in_the_units_of_the_cri() {
     require_kvm!();
-    let cri = Cri::start().unwrap();
+    let cri = start();
     let (spin, busybox) = (pull(&cri, "spin"), cri.pull_busybox().unwrap());
     let sandbox = cri.run_pod(&cri.pod("used")).unwrap();
     let since = Instant::now();

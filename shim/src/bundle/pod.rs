@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 
 use super::confinement::namespaces;
-use super::{BundleError, Namespaces, cgroup_path};
+use super::{BundleError, Namespaces, cgroup_path, read_spec};
 use crate::hooks::Hooks;
+use crate::pod_files::PodFiles;
 
 /// What a pod needs to know of its bundle.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,9 +29,20 @@ pub struct Pod {
     pub oom_score_adj: Option<i32>,
     /// Programs of the node that are told of its life.
     pub hooks: Option<Hooks>,
+    /// Its files, where containerd does not make them.
+    pub files: Option<PodFiles>,
 }
 
 impl Pod {
+    /// Reads the bundle in `dir` of the holder `id` in containerd's `namespace`.
+    ///
+    /// # Errors
+    ///
+    /// See [`BundleError`].
+    pub fn read(dir: &Path, namespace: &str, id: &str) -> Result<Self, BundleError> {
+        Self::of(&read_spec(&dir.join("config.json"))?, dir, namespace, id)
+    }
+
     /// What `spec` says.
     pub(super) fn of(
         spec: &Spec,
@@ -56,6 +68,7 @@ impl Pod {
             resources: linux.and_then(|linux| linux.resources().clone()),
             oom_score_adj: spec.process().as_ref().and_then(|process| process.oom_score_adj()),
             hooks: Hooks::of(spec, dir, id),
+            files: None,
         })
     }
 }

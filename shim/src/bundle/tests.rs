@@ -261,6 +261,7 @@ fn a_pause_container_is_a_pod() {
         resources: None,
         oom_score_adj: Some(100),
         hooks: None,
+        files: None,
     };
     assert_eq!(*pod, expected);
 }

@@ -1,11 +1,15 @@
 //! The first task of a pod: the holder of its namespaces.
 //!
 //! Rule: it is a task like any other, with a control group that containerd names, but has no root file system,
-//! whatever its image, and runs from its creation on.
+//! whatever its image, and runs from its creation on. Where containerd leaves the pod to the shim, its files are
+//! made with it.
+
+use std::path::Path;
+use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::{CreateTask, Steps};
+use super::{CreateTask, Entry, Sandbox, Steps};
 use crate::bundle::Pod;
 use crate::cgroup::Hierarchies;
 use crate::container::{Container, Held};
@@ -14,8 +18,12 @@ use crate::holder::{self, Holder};
 use crate::hooks::Hooks;
 use crate::launch::{Cost, Launched, ProcessEnd, Starter, adjust_oom_score};
 use crate::leftovers::Leftovers;
+use crate::pod_files;
 use crate::rootfs::Rootfs;
 use crate::stdio::HeldStdio;
+
+/// The signal that ends what runs.
+const SIGKILL: u32 = 9;
 
 /// Makes the task.
 ///
@@ -31,10 +39,14 @@ pub(super) async fn hold(
 ) -> Result<(Container, ProcessEnd), Error> {
     let (runtime, namespace, dir, id) =
         (Handle::current(), namespace.to_owned(), request.bundle.clone(), request.id.clone());
-    let rootfs = Rootfs::mount(request.bundle.join("rootfs"), &[])?;
     let hooks = pod.hooks.clone();
     hooks.as_ref().map_or(Ok(()), Hooks::check)?;
     let made = tokio::task::spawn_blocking(move || {
+        // Of file systems it holds the memory that its containers share, at most.
+        let memory = match &pod.files {
+            Some(files) => files.make(&dir)?,
+            None => Rootfs::mount(dir.join("rootfs"), &[])?,
+        };
         let cgroup = Hierarchies::of_this_host()?.cgroup(&pod.cgroup_path, &namespace);
         let left = Leftovers::of(&pod.cgroup_path).with_hooks(pod.hooks.as_ref());
         let cgroup = left.make_cgroup(cgroup, pod.resources.as_ref(), &dir, (&id, None))?;
@@ -47,14 +59,80 @@ pub(super) async fn hold(
             hooks.given_up();
             return Err(error.into());
         }
-        Ok::<_, Error>((cgroup, holder))
+        Ok::<_, Error>((cgroup, holder, memory))
     });
-    let (cgroup, holder) = made.await.unwrap_or(Err(Error::CutOff(request.id.clone())))?;
+    let (cgroup, holder, rootfs) = made.await.unwrap_or(Err(Error::CutOff(request.id.clone())))?;
     let Holder { pid, pidfd, child } = holder;
     let (start, end) = (Starter::of_running(), ProcessEnd::OfChild(Box::new(child)));
     let process = Launched { pid, pidfd, start, end, cost: Cost::default() };
     let held = Held { stdio, cgroup, rootfs, linux: None, hooks };
     steps.end();
     let (id, dir, stdio) = (request.id.clone(), request.bundle.clone(), request.stdio.clone());
-    Ok(Container::new(id, dir, stdio, process, held, steps))
+    let (container, end) = Container::new(id, dir, stdio, process, held, steps);
+    Ok((if request.pod.is_some() { container.unannounced() } else { container }, end))
+}
+
+impl Sandbox {
+    /// Notes where the files of a pod are that was made from `request`, if they are the shim's.
+    pub(super) fn note_pod_files(&self, request: &CreateTask) {
+        if request.pod.as_ref().is_some_and(|pod| pod.files.is_some()) {
+            // A shim has one pod, once.
+            let _ = self.pod_files.set(request.bundle.clone());
+        }
+    }
+
+    /// Gives the container in `bundle` the files of its pod, if they are the shim's.
+    ///
+    /// # Errors
+    ///
+    /// Its `config.json` cannot be read or written.
+    pub(super) fn add_pod_files(&self, bundle: &Path) -> Result<(), Error> {
+        let add = |pod| pod_files::add_to(bundle, pod).map_err(Error::from);
+        self.pod_files.get().map_or(Ok(()), |pod| add(pod))
+    }
+
+    /// Ends the holder of pod `id`, and whatever else runs in the pod. Waits for the end.
+    ///
+    /// # Errors
+    ///
+    /// There is none of that name, or it cannot be ended.
+    pub async fn stop_pod(&self, id: &str) -> Result<(), Error> {
+        let pod = self.task(id)?;
+        for container in self.containers() {
+            container.kill("", SIGKILL, true)?;
+            container.wait().await;
+        }
+        pod.wait().await;
+        Ok(())
+    }
+
+    /// Ends pod `id` and removes everything in it; may be repeated. No task is created any more.
+    ///
+    /// # Errors
+    ///
+    /// Something cannot be removed, or is being created.
+    pub async fn end_pod(&self, id: &str) -> Result<(), Error> {
+        match self.stop_pod(id).await {
+            Ok(()) | Err(Error::NoTask(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let names: Vec<_> = self.lock().keys().cloned().collect();
+        for name in names {
+            match self.delete(&name).await {
+                Ok(_) | Err(Error::NoTask(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.close();
+        Ok(())
+    }
+
+    /// Those that are made.
+    fn containers(&self) -> Vec<Arc<Container>> {
+        let of = |entry: &Entry| match entry {
+            Entry::Ready(container) | Entry::Deleting(container) => Some(Arc::clone(container)),
+            Entry::Creating => None,
+        };
+        self.lock().values().filter_map(of).collect()
+    }
 }
