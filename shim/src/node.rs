@@ -35,7 +35,7 @@ use crate::counts;
 use crate::settings::{self, Settings};
 
 pub use cluster::{CONDITION, Cluster, ClusterError, READY_LABEL};
-pub use config::{ConfigError, HANDLER};
+pub use config::{ConfigError, HANDLER, Sandboxer};
 pub use cri::CriError;
 pub use distribution::Distribution;
 pub use error::NodeError;
@@ -72,6 +72,8 @@ pub struct Options {
     pub containerd: Option<PathBuf>,
     /// containerd's socket, if elsewhere.
     pub socket: Option<PathBuf>,
+    /// Who makes pods.
+    pub sandboxer: Sandboxer,
     /// What is chosen for all containers of the node.
     pub settings: Settings,
     /// How containerd is restarted.
@@ -86,6 +88,7 @@ pub struct Node {
     programs: Vec<(&'static str, File)>,
     prefix: PathBuf,
     distribution: Distribution,
+    sandboxer: Sandboxer,
     settings: Settings,
     restart: Restart,
     serves_within: Duration,
@@ -136,8 +139,8 @@ impl Node {
         distribution.drop_in = options.drop_in.unwrap_or(distribution.drop_in);
         distribution.containerd = options.containerd.unwrap_or(distribution.containerd);
         distribution.socket = options.socket.unwrap_or(distribution.socket);
-        let Options { prefix, settings, restart, serves_within, .. } = options;
-        Ok(Self { programs, prefix, distribution, settings, restart, serves_within })
+        let Options { prefix, sandboxer, settings, restart, serves_within, .. } = options;
+        Ok(Self { programs, prefix, distribution, sandboxer, settings, restart, serves_within })
     }
 
     /// The distribution that was found or named.
@@ -230,7 +233,7 @@ impl Node {
         let failed = |source| NodeError::Config { path: config.clone(), source };
         let text = read(config)?;
         let version = config::version(text.as_deref()).map_err(failed)?;
-        let wanted = config::drop_in(version, &self.shim());
+        let wanted = config::drop_in(version, &self.shim(), self.sandboxer);
         let is_there = read(drop_in)?.as_ref() == Some(&wanted) && record.wrote(drop_in, &wanted);
         let is_read = |dump: &str| config::has_runtime(dump, &self.shim()).map_err(failed);
         if is_there && (*imports == Imports::Merged || is_read(&found)?) {
@@ -418,7 +421,7 @@ impl Node {
         Ok(())
     }
 
-    /// containerd's version, if the shim can serve it.
+    /// containerd's version, if the shim can serve it as it is to.
     fn is_containerd_new_enough(&self) -> Result<String, NodeError> {
         let program = &self.distribution.containerd;
         let output = restart::program(program).arg("--version").output();
@@ -426,13 +429,18 @@ impl Node {
             .map_err(|source| NodeError::NoContainerd { program: program.clone(), source })?;
         // "containerd github.com/containerd/containerd/v2 2.1.9 REVISION"; distributions add to the version.
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        let major = |word: &str| -> Option<u32> {
-            word.trim_start_matches('v').split_once('.')?.0.parse().ok()
+        let numbers = |word: &str| -> Option<(u32, u32)> {
+            let mut parts = word.trim_start_matches('v').split('.');
+            let minor = parts.next().zip(parts.next());
+            minor.and_then(|(major, minor)| major.parse().ok().zip(minor.parse().ok()))
         };
-        match said.split_whitespace().find_map(|word| Some((major(word)?, word))) {
-            Some((0..=1, version)) => Err(NodeError::TooOld { version: version.to_owned() }),
-            Some((_, version)) => Ok(version.to_owned()),
-            None => Err(NodeError::NoVersion(said)),
+        let found =
+            said.split_whitespace().find_map(|word| Some((numbers(word)?, word.to_owned())));
+        let (numbers, version) = found.ok_or(NodeError::NoVersion(said))?;
+        match self.sandboxer {
+            _ if numbers < (2, 0) => Err(NodeError::TooOld { version }),
+            Sandboxer::Shim if numbers < (2, 3) => Err(NodeError::TooOldForPods { version }),
+            Sandboxer::Shim | Sandboxer::Podsandbox => Ok(version),
         }
     }
 

@@ -94,6 +94,29 @@ fn a_configuration_of_version_2_gets_a_drop_in_of_version_2() {
 }
 
 #[test]
+fn pods_become_the_shims_and_containerds_again_on_one_of_version_4() {
+    require_kvm!();
+    let new = tools::tree("containerd-new").unwrap().file(&["containerd"]).unwrap();
+    let host = Host::with(&new).unwrap();
+    let config = CONFIG.replace("version = 3", "version = 4");
+    host.write(CONFIG_FILE, &config).unwrap();
+    host.start_containerd().unwrap();
+    let before = host.contents().unwrap();
+
+    for (sandboxer, is_shims) in [("shim", true), ("podsandbox", false)] {
+        let said = host.node(&["install", "--sandboxer", sandboxer]).unwrap().success().unwrap();
+        assert!(said.contains("containerd was restarted"), "{said}");
+        let drop_in = host.read(DROP_IN).unwrap();
+        assert!(drop_in.contains("version = 4\n"), "{drop_in}");
+        assert_eq!(drop_in.contains("sandboxer = 'shim'\n"), is_shims, "{drop_in}");
+        host.node(&["check", "--sandboxer", sandboxer]).unwrap().success().unwrap();
+    }
+
+    host.node(&["uninstall"]).unwrap().success().unwrap();
+    assert_eq!(host.contents().unwrap(), before);
+}
+
+#[test]
 fn an_import_that_is_there_is_enough() {
     require_kvm!();
     let host = Host::new().unwrap();

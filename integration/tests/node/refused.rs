@@ -37,6 +37,19 @@ fn a_containerd_before_2_0_is_left_alone() {
 }
 
 #[test]
+fn a_containerd_before_2_3_is_left_alone_if_pods_are_to_be_the_shims() {
+    require_kvm!();
+    let host = host().unwrap();
+    let before = host.contents().unwrap();
+
+    let said = host.node(&["install", "--sandboxer", "shim"]).unwrap();
+
+    assert_eq!(said.code(), 125);
+    assert!(said.stderr.contains("which needs 2.3 or newer"), "{said:?}");
+    assert_eq!(host.contents().unwrap(), before);
+}
+
+#[test]
 fn a_configuration_that_is_rejected_as_it_is_stays() {
     require_kvm!();
     let host = host().unwrap();

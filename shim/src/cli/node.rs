@@ -9,7 +9,9 @@ use clap::{Args, Subcommand};
 
 use super::{CliError, parse};
 use crate::http::Isolation;
-use crate::node::{self, Cluster, Distribution, Duty, Node as Host, NodeError, Restart, Stay};
+use crate::node::{
+    self, Cluster, Distribution, Duty, Node as Host, NodeError, Restart, Sandboxer, Stay,
+};
 use crate::settings::Settings;
 
 const INSTALL_EXAMPLES: &str = "\
@@ -96,6 +98,9 @@ struct Options {
     /// What a request leaves to the next where a pod does not say [default: request]
     #[arg(long, value_enum, value_name = "WHAT")]
     http_isolation: Option<Isolation>,
+    /// Who makes pods
+    #[arg(long, value_enum, value_name = "WHO", default_value_t)]
+    sandboxer: Sandboxer,
     /// Restart containerd by this command of the node's shell [default: by systemctl, the distribution's unit]
     #[arg(long, value_name = "COMMAND", conflicts_with = "no_restart")]
     restart_command: Option<String>,
@@ -206,6 +211,7 @@ impl Options {
             drop_in: self.drop_in,
             containerd: self.containerd,
             socket: self.containerd_socket,
+            sandboxer: self.sandboxer,
             settings: Settings {
                 cache_bytes: self.cache_size,
                 aot_memory_bytes: self.aot_memory,

@@ -6,15 +6,29 @@
 
 use std::path::Path;
 
+use clap::ValueEnum;
 use toml_edit::{Array, DocumentMut, Item, TableLike, Value};
 
 /// The handler that a RuntimeClass names.
 pub const HANDLER: &str = "hyperlight";
 
-/// Names of the CRI's plugin that has the runtimes, by version of the configuration. containerd 2.x reads
-/// both (docs/cri/config.md).
-const PLUGINS: [(i64, &str); 2] =
-    [(3, "io.containerd.cri.v1.runtime"), (2, "io.containerd.grpc.v1.cri")];
+/// Names of the CRI's plugin that has the runtimes, by version of the configuration. containerd 2.0 reads the first two
+/// of them, 2.3 all (docs/cri/config.md).
+const PLUGINS: [(i64, &str); 3] = [
+    (2, "io.containerd.grpc.v1.cri"),
+    (3, "io.containerd.cri.v1.runtime"),
+    (4, "io.containerd.cri.v1.runtime"),
+];
+
+/// Who makes the pods of the runtime, as containerd names them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Sandboxer {
+    /// containerd, around a pause container that the shim stands in for
+    #[default]
+    Podsandbox,
+    /// The shim, by containerd's Sandbox API; needs containerd 2.3 or newer
+    Shim,
+}
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +38,7 @@ pub enum ConfigError {
     Toml(#[from] toml_edit::TomlError),
     /// It is of a version that containerd 2.x does not read, or that is not known.
     #[error(
-        "its version is {0}, and 2 and 3 are known: `containerd config migrate` writes one of version 3"
+        "its version is {0}, and 2 to 4 are known: `containerd config migrate` writes one of them"
     )]
     Version(i64),
     /// Its imports are no list.
@@ -48,10 +62,15 @@ pub(super) fn version(text: Option<&str>) -> Result<i64, ConfigError> {
     }
 }
 
-/// The drop-in: the runtime, whose program is `shim`, in a file of that version.
+/// The drop-in: the runtime, whose program is `shim`, in a file of that version, with pods by `sandboxer`.
 #[must_use]
-pub(super) fn drop_in(version: i64, shim: &Path) -> String {
-    let plugin = PLUGINS.iter().find(|(known, _)| *known == version).unwrap_or(&PLUGINS[0]).1;
+pub(super) fn drop_in(version: i64, shim: &Path, sandboxer: Sandboxer) -> String {
+    let plugin = PLUGINS.iter().find(|(known, _)| *known == version).unwrap_or(&PLUGINS[1]).1;
+    let pods = match sandboxer {
+        // containerd's default.
+        Sandboxer::Podsandbox => "",
+        Sandboxer::Shim => "  sandboxer = 'shim'\n",
+    };
     let runtime = crate::serve::RUNTIME;
     // As a literal string of TOML, which has no escapes; a path with a quote in it was refused before.
     let shim = shim.display();
@@ -63,7 +82,8 @@ pub(super) fn drop_in(version: i64, shim: &Path) -> String {
          runtime_type = '{runtime}'\n  \
          runtime_path = '{shim}'\n  \
          # What a pod may ask for: isolation, network, and how HTTP is served.\n  \
-         pod_annotations = ['io.hyperlight.*']\n"
+         pod_annotations = ['io.hyperlight.*']\n\
+         {pods}"
     )
 }
 
@@ -128,16 +148,19 @@ mod tests {
 
     #[test]
     fn the_drop_in_of_each_version_has_the_runtime() {
-        for version in [2, 3] {
-            let text = drop_in(version, SHIM.as_ref());
+        for version in [2, 3, 4] {
+            let text = drop_in(version, SHIM.as_ref(), Sandboxer::Shim);
             assert!(has_runtime(&text, SHIM.as_ref()).unwrap(), "{text}");
+            assert!(text.contains("\n  sandboxer = 'shim'\n"), "{text}");
             assert_eq!(super::version(Some(&text)).unwrap(), version);
         }
     }
 
     #[test]
     fn another_shim_is_not_ours() {
-        assert!(!has_runtime(&drop_in(3, "/x".as_ref()), SHIM.as_ref()).unwrap());
+        assert!(
+            !has_runtime(&drop_in(3, "/x".as_ref(), Sandboxer::Podsandbox), SHIM.as_ref()).unwrap()
+        );
         assert!(!has_runtime("version = 3\n", SHIM.as_ref()).unwrap());
     }
 

@@ -36,6 +36,15 @@ pub enum NodeError {
         /// Its version.
         version: String,
     },
+    /// containerd is older than what leaves pods to the shim.
+    #[error(
+        "containerd {version} is too old to leave pods to the shim, which needs 2.3 or newer: upgrade it, or \
+         let it make them itself, by `--sandboxer podsandbox`"
+    )]
+    TooOldForPods {
+        /// Its version.
+        version: String,
+    },
     /// containerd does not say what it is.
     #[error("`containerd --version` says {0:?}, in which there is no version")]
     NoVersion(String),
@@ -148,7 +157,7 @@ impl NodeError {
         match self {
             Self::NoKvm => "NoKvm",
             Self::NoContainerd { .. } | Self::NoVersion(_) => "NoContainerd",
-            Self::TooOld { .. } => "ContainerdTooOld",
+            Self::TooOld { .. } | Self::TooOldForPods { .. } => "ContainerdTooOld",
             Self::Broken { .. } | Self::Config { .. } => "ContainerdConfigBroken",
             Self::Rejected { .. } | Self::DoesNotServe { .. } => "ContainerdConfigRejected",
             Self::NotImported { .. } => "DistributionTooOld",
