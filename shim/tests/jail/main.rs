@@ -29,12 +29,20 @@ use tempfile::TempDir;
 /// No step of these tests takes this long; a hang ends here.
 const HANG: Duration = Duration::from_secs(120);
 
-/// Whether the test can be done here; says why not.
-fn can_run() -> bool {
+/// Whether there is KVM, which a run may require; says that there is none.
+fn has_kvm() -> bool {
     let is_required = std::env::var_os("REQUIRE_KVM").is_some_and(|value| value == "1");
-    if !Path::new("/dev/kvm").exists() {
+    let is_there = Path::new("/dev/kvm").exists();
+    if !is_there {
         assert!(!is_required, "no /dev/kvm");
         println!("skipped: no /dev/kvm");
+    }
+    is_there
+}
+
+/// Whether the test can be done here; says why not.
+fn can_run() -> bool {
+    if !has_kvm() {
         return false;
     }
     if !rustix::process::geteuid().is_root() {

@@ -2,14 +2,13 @@
 //! taken one over.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::libc::{self, c_long};
 use shim::digest::Digest;
 
-use super::{Ended, HANG, taken_over};
+use super::{Ended, HANG, has_kvm, taken_over};
 
 /// `/proc/PID/status` of a compiler once it is locked, while it works.
 fn status_of_a_compiler_at_work() -> String {
@@ -92,9 +91,10 @@ fn kills_each(call: c_long, arguments: &[&str]) {
     }
 }
 
-/// Those that can be had here: one that makes snapshots needs KVM.
+/// Those that can be had here: one that makes snapshots needs KVM, and a test without it is told as skipped.
 fn workers() -> impl Iterator<Item = &'static str> {
-    WORKERS.into_iter().filter(|worker| *worker != "maker" || Path::new("/dev/kvm").exists())
+    let has_kvm = has_kvm();
+    WORKERS.into_iter().filter(move |worker| *worker != "maker" || has_kvm)
 }
 
 #[test]
