@@ -49,6 +49,8 @@ struct State {
     reader: Option<(BodyReader, InFlight)>,
     /// Something was taken since the watch looked.
     has_moved: bool,
+    /// Something waited to be taken when the watch looked.
+    has_waited: bool,
 }
 
 impl GuestBody {
@@ -63,7 +65,11 @@ impl GuestBody {
         // HTTP/1 takes at once what is there.
         let is_taken = reader.has_ended() && version < Version::HTTP_2;
         let activity = in_flight.activity().clone();
-        let state = Mutex::new(State { reader: Some((reader, in_flight)), has_moved: false });
+        let state = Mutex::new(State {
+            reader: Some((reader, in_flight)),
+            has_moved: false,
+            has_waited: false,
+        });
         let transfer = Arc::new(Transfer { state, activity, version });
         let watch = (!is_taken).then(|| {
             let watch = watch(Arc::downgrade(&transfer), limits.write_timeout, deadline);
@@ -79,11 +85,13 @@ impl Transfer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether something waits, and nothing of it was taken since this was asked.
+    /// Whether something waits that waited when this was asked before, and nothing was taken in between.
     fn is_stuck(&self) -> bool {
         let mut state = self.state();
         let has_moved = std::mem::take(&mut state.has_moved);
-        !has_moved && state.reader.as_ref().is_some_and(|(reader, _)| reader.has_bytes())
+        let waits = state.reader.as_ref().is_some_and(|(reader, _)| reader.has_bytes());
+        let has_waited = std::mem::replace(&mut state.has_waited, waits);
+        !has_moved && waits && has_waited
     }
 
     /// Breaks the body off.

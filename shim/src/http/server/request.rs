@@ -126,7 +126,8 @@ where
         writer.finish(HeaderMap::new());
         None
     } else {
-        pump(body, writer, limits.clone(), waits_for_guest).await?
+        let pumped = pump(body, writer, limits.clone(), waits_for_guest).await;
+        pumped.inspect_err(|_| activity.note_unread_body())?
     };
     if let Err(Refused(incoming)) = submit(incoming) {
         incoming.refuse();
@@ -145,6 +146,9 @@ where
                 }
             },
             () = at(deadline) => {
+                if pump.is_some() {
+                    activity.note_unread_body();
+                }
                 return Err(Rejection::new(
                     StatusCode::GATEWAY_TIMEOUT,
                     "the program took too long\n",
