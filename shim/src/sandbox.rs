@@ -275,9 +275,10 @@ impl Sandbox {
     }
 
     /// Removes the address, unless that was done: a shim that is started for the same group from here on has its own.
-    /// No task is created any more.
+    /// No task is created any more: the sums are told to the log, which containerd may close after the last answer.
     pub fn close(&self) {
         if !self.is_closed.swap(true, Ordering::Relaxed) {
+            self.totals().log();
             address::remove(&self.environment.socket);
         }
     }

@@ -252,7 +252,6 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
             log::warn!("nobody knows of this shim any more: it ends");
         }
     }
-    sandbox.totals().log();
     tokio::time::sleep(LAST_ANSWER).await;
     events.flush().await;
     let totals = *sandbox.totals();

@@ -186,7 +186,8 @@ fn a_last_hook_that_fails_keeps_nothing_from_its_end() {
 
     assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "hello, world\n"), "{outcome:?}");
     assert_eq!(it.read("order"), "second\n");
-    assert!(it.node.log().contains("the poststop hook /bin/sh has failed"), "{}", it.node.log());
+    let is_told = || it.node.log().contains("the poststop hook /bin/sh has failed");
+    wait_until("the log to tell it", HANG_LIMIT, is_told).unwrap();
 }
 
 #[test]
