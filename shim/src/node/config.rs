@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn what_containerd_2_does_not_read_is_refused() {
         assert!(matches!(version(Some("root = '/x'\n")), Err(ConfigError::Version(1))));
-        assert!(matches!(version(Some("version = 4\n")), Err(ConfigError::Version(4))));
+        assert!(matches!(version(Some("version = 5\n")), Err(ConfigError::Version(5))));
         assert!(matches!(version(Some("version = = 3")), Err(ConfigError::Toml(_))));
         assert!(matches!(
             with_import(Some("version = 3\nimports = 'x'\n"), DROP_IN.as_ref()),
