@@ -1,14 +1,15 @@
 //! Nothing is left over: the state of the machine before a test and after it must be the same.
 //!
 //! Compared are the descendants of this process (it is their subreaper, so a daemon cannot slip away
-//! to init), mounts, cgroups, named network namespaces, network interfaces of runs, and files in the places where a runtime keeps
-//! its state. Tests that are watched take turns, so that none sees another's traces. What belongs to
-//! another run on the same machine, known by the run's name, is left out.
+//! to init), mounts, cgroups, named network namespaces, network interfaces of runs, and files in the places where a
+//! runtime keeps its state. Tests that are watched take turns, so that none sees another's traces. What belongs to
+//! another run on the same machine, known by the run's name, is left out, and what other services of the machine do
+//! with their cgroups.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -104,7 +105,7 @@ impl Traces {
         }
         for directory in directories("/sys/fs/cgroup".as_ref()) {
             // A run's own directory is for the node to remove; what is below it is a container's.
-            if !name_of(&directory).starts_with(RUN_PREFIX) {
+            if !name_of(&directory).starts_with(RUN_PREFIX) && !is_of_others(&directory) {
                 lines.insert(format!("cgroup {}", directory.display()));
             }
         }
@@ -171,6 +172,20 @@ impl Traces {
     }
 }
 
+/// Whether a cgroup is in one of those that were at the top of a hierarchy before any test, which is a service's of
+/// this machine.
+fn is_of_others(cgroup: &Path) -> bool {
+    static OTHERS: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    let others = OTHERS.get_or_init(|| {
+        let table = text("/proc/self/mountinfo");
+        let hierarchies = table.lines().filter(|line| line.contains(" - cgroup"));
+        let roots = hierarchies.filter_map(|line| line.split(' ').nth(4));
+        let tops = roots.flat_map(|root| names(root.as_ref())).filter(|path| path.is_dir());
+        tops.filter(|path| !name_of(path).starts_with(RUN_PREFIX)).collect()
+    });
+    others.iter().any(|other| cgroup.starts_with(other))
+}
+
 /// Waits for processes of pid namespaces that have come to this one, as a node's init does: the first process of
 /// such a namespace stays until those of the others that have ended are waited for (pid_namespaces(7)). What this
 /// process starts itself is in none.
@@ -226,9 +241,9 @@ pub(crate) fn descendants() -> Vec<Process> {
     all.into_iter().filter(|process| process.pid != own && family.contains(&process.pid)).collect()
 }
 
-/// Says in the environment of a process, and so of those that it starts, that it is none of a test's: a
-/// compiler that builds a program for one test while another one is watched.
-pub(crate) const NOT_WATCHED: &str = "HYPERLIGHT_TEST_TOOL";
+/// Says in the environment of a process, and so of those that it starts, that it is none of a watched test's: a
+/// compiler that builds a program for one test while another one is watched, or what a test runs that takes no turn.
+pub const NOT_WATCHED: &str = "HYPERLIGHT_TEST_TOOL";
 
 /// Whether a process or its starter was given [`NOT_WATCHED`].
 fn is_watched(process: &Process) -> bool {

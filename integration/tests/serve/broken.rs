@@ -98,7 +98,7 @@ fn a_response_whose_handler_traps_midway_is_never_whole() {
 #[test]
 fn a_response_whose_handler_takes_too_long_midway_is_never_whole() {
     require_kvm!();
-    let server = bare(&["--request-timeout", "300ms"]);
+    let server = bare(&["--request-timeout", "2s"]);
     is_broken_off(get(&server, "/spin-midway"), "begun");
 }
 

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 
+use integration::leaks::NOT_WATCHED;
 use integration::{process, programs, require_kvm, skipped, tools, workspace};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -24,6 +25,7 @@ fn wstd() -> Option<PathBuf> {
 /// Asks by h2load, with `arguments`: what it prints.
 fn h2load(arguments: &[&str]) -> String {
     let mut command = tools::tree("clients").unwrap().command("h2load").unwrap();
+    command.env(NOT_WATCHED, "1");
     process::run(command.args(arguments)).unwrap().success().unwrap()
 }
 

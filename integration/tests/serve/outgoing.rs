@@ -10,6 +10,7 @@ use std::time::Duration;
 use integration::scratch::Scratch;
 use integration::{Node, oci, process, programs, require_kvm};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustix::net::{AddressFamily, SocketType};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -182,7 +183,11 @@ fn what_keeps_a_request_from_being_made_is_told_by_its_code() {
     require_kvm!();
     let peer = Peer::plain();
     let server = bare(&[], &[]);
-    let nobody = format!("127.0.0.1:{}", free_port());
+    // Bound and not listening: nobody else gets the port meanwhile.
+    let bound = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&bound, &std::net::SocketAddrV4::new([127, 0, 0, 1].into(), 0)).unwrap();
+    let nobody = SocketAddr::try_from(rustix::net::getsockname(&bound).unwrap());
+    let nobody = nobody.unwrap().to_string();
     for (scheme, authority, code) in [
         ("http", nobody.as_str(), "connection-refused"),
         // A name that there never is (RFC 6761, 6.4).

@@ -110,7 +110,7 @@ fn a_handler_that_fails_is_a_500_and_harms_nobody() {
 #[test]
 fn a_handler_that_takes_too_long_is_ended() {
     require_kvm!();
-    let server = answers(&["--request-timeout", "300ms", "--max-concurrency", "1"]);
+    let server = answers(&["--request-timeout", "2s", "--max-concurrency", "1"]);
     let code = |path: &str| curl(&["-o", "/dev/null", "-w", "%{http_code}", &server.url(path)]);
     assert_eq!(code("/spin"), "504");
     // By the only micro-VM there may be.
@@ -122,7 +122,7 @@ fn a_request_in_flight_is_finished_before_the_end() {
     require_kvm!();
     let mut server = answers(&[]);
     let waiting = process::start(&mut curl_command(&[&server.url("/wait?ms=2000")])).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    server.is_asked();
     server.signal(Signal::TERM);
     let outcome = process::finish(waiting).unwrap();
     assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "waited"), "{outcome:?}");
@@ -134,7 +134,7 @@ fn killing_the_server_gives_clients_a_connection_error() {
     require_kvm!();
     let mut server = answers(&[]);
     let waiting = process::start(&mut curl_command(&[&server.url("/spin")])).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    server.is_asked();
     server.signal(Signal::KILL);
     server.wait();
     let outcome = process::finish(waiting).unwrap();

@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use integration::leaks::NOT_WATCHED;
 use integration::{process, tools};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -33,7 +34,7 @@ impl Server {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("serve");
         let mut command = Command::new(integration::binaries().join("hyperlight"));
         command.args(["serve", "--addr", "127.0.0.1:0", "--cache-dir"]).arg(cache);
-        command.envs(variables.iter().copied());
+        command.envs(variables.iter().copied()).env(NOT_WATCHED, "1");
         let mut child = command.args(options).arg(wasm).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (send, said) = channel();
@@ -72,6 +73,22 @@ impl Server {
     /// Its process.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
+    }
+
+    /// Waits until somebody is connected to it and has asked, which curl does at once.
+    pub(crate) fn is_asked(&self) {
+        let port: u16 = self.addr.rsplit(':').next().unwrap().parse().unwrap();
+        let (end, established) = (format!(":{port:04X}"), "01");
+        let is_connected = || {
+            let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            // proc_net_tcp: number, local address, remote address, state.
+            table.lines().any(|line| {
+                let fields: Vec<_> = line.split_whitespace().collect();
+                fields.len() > 3 && fields[1].ends_with(&end) && fields[3] == established
+            })
+        };
+        process::wait_until("a connection", LIMIT, is_connected).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
     }
 
     /// Sends it a signal.
@@ -119,6 +136,6 @@ pub(crate) fn curl(arguments: &[&str]) -> String {
 pub(crate) fn curl_command(arguments: &[&str]) -> Command {
     let mut command = tools::tree("clients").unwrap().command("curl").unwrap();
     command.args(["--silent", "--show-error", "--max-time", &LIMIT.as_secs().to_string()]);
-    command.args(arguments);
+    command.args(arguments).env(NOT_WATCHED, "1");
     command
 }
