@@ -20,7 +20,7 @@
 #   wasmtime     the wasmtime command (PyPI), /wasmtime
 #   buildah      builds the image of the Dockerfile; its command is /buildah
 #   containerd-old  a containerd before 2.0 (the system's release), which is too old
-#   containerd-new  containerd 2.3, which leaves pods to shims (built by Go, as crictl); /containerd
+#   containerd-new  containerd 2.3, which leaves pods to shims (built by Go, as crictl); /containerd, /ctr
 #   python       Python with pip (Debian), for the sets from PyPI where the system has none; /python3
 #
 # Debian's packages are fetched by apt from the mirrors that this system already uses, checked by
@@ -156,8 +156,8 @@ recipe() {
     registry) echo docker-registry ;;
     clients) echo curl wrk nghttp2-client netcat-openbsd ;;
     runc) echo runc ;;
-    crictl) echo sigs.k8s.io/cri-tools@v1.36.0 ;;
-    containerd-new) echo github.com/containerd/containerd/v2@v2.3.7 ;;
+    crictl) echo sigs.k8s.io/cri-tools@v1.36.0 crictl ;;
+    containerd-new) echo github.com/containerd/containerd/v2@v2.3.7 containerd ctr ;;
     cni) echo containernetworking-plugins ;;
     kubernetes) cat "$here"/kubernetes/{go.mod,main.go} | sha256sum ;;
     etcd) echo etcd-server ;;
@@ -194,12 +194,13 @@ fill() {
         script runc "LD_LIBRARY_PATH='$tree/$libraries' exec '$tree/usr/sbin/runc' \"\$@\""
         ;;
     crictl | containerd-new)
-        say "building ${recipe[0]}"
-        run=${1%-new}
+        say "building ${recipe[*]}"
         # A module that needs but this version, so that Go asks for no list of versions.
         mkdir "$partial/module"
-        printf '%s\n' "module $run" 'go 1.26' "require ${recipe[0]/@/ }" >"$partial/module/go.mod"
-        build "$partial/module" "$run" "${recipe[0]%@*}/cmd/$run" '' -mod=mod
+        printf '%s\n' "module $1" 'go 1.26' "require ${recipe[0]/@/ }" >"$partial/module/go.mod"
+        for run in "${recipe[@]:1}"; do
+            build "$partial/module" "$run" "${recipe[0]%@*}/cmd/$run" '' -mod=mod
+        done
         rm -r "$partial/module"
         ;;
     kubernetes)

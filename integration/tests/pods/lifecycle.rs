@@ -1,6 +1,7 @@
 //! Pods that are stopped and removed, twice, or many at once.
 
 use integration::cri::{Sandbox, container};
+use integration::process::{HANG_LIMIT, wait_until};
 use integration::{Cri, Sandboxer, require_kvm};
 use serde_json::json;
 
@@ -47,7 +48,8 @@ fn a_pod_is_stopped_and_removed_twice() {
     }
     // A pod that is stopped has no process, but for its shim where containerd asks that for its status.
     let shims = if sandboxer() == Sandboxer::Shim { 1 } else { 0 };
-    assert_eq!(cri.node().processes().len(), shims, "{:?}", cri.node().processes());
+    let are_gone = || cri.node().processes().len() == shims;
+    wait_until("the pod's processes to be gone", HANG_LIMIT, are_gone).unwrap();
     cri.remove_pod(&sandbox).unwrap();
     // The client asks for the status first, which there is no longer.
     let again = cri.crictl(&["rmp", &sandbox.id]).unwrap();

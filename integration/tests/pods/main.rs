@@ -26,7 +26,7 @@ use serde_json::Value;
 
 /// A node whose pods containerd makes; or the shim, by the Sandbox API, of the same tests in
 /// `tests/pods_by_shim.rs`.
-fn start() -> Cri {
+pub(crate) fn start() -> Cri {
     Cri::start_with(sandboxer()).unwrap()
 }
 
