@@ -286,7 +286,7 @@ fn a_program_stuck_in_a_full_pipe_is_ended_by_signals() {
 fn a_program_stuck_in_a_full_pipe_is_ended_by_its_timeout() {
     require_kvm!();
     let _watch = leaks::watch().unwrap();
-    let (child, output) = stuck(&["--timeout", "2s"]);
+    let (child, output) = stuck(&["--timeout", "10s"]);
     let (code, said) = end(child);
     assert_eq!((code, said.lines().count()), (124, 1), "{said}");
     drop(output);

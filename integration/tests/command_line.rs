@@ -116,7 +116,7 @@ fn a_sleeping_program_is_ended_by_its_timeout() {
     require_kvm!();
     let _watch = leaks::watch().unwrap();
     for name in ["sleep.rs_p1", "sleep.rs_p2", "sleep.go_p1"] {
-        let outcome = run(&["--timeout", "500ms"], name, &[]);
+        let outcome = run(&["--timeout", "1500ms"], name, &[]);
         assert_eq!((outcome.code(), outcome.stdout.as_str()), (124, "asleep\n"), "{outcome:?}");
         assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
     }

@@ -20,8 +20,13 @@ pub(crate) fn path(address: &str) -> &Path {
 
 /// Whether a shim answers at `socket`. The socket of one that is gone is removed. May take a moment if one answers.
 pub(crate) fn is_served(socket: &Path) -> bool {
+    is_served_for(socket, HANGS_UP_WITHIN)
+}
+
+/// Whether a shim answers, and does not hang up for as long as `limit`.
+fn is_served_for(socket: &Path, limit: Duration) -> bool {
     match UnixStream::connect(socket) {
-        Ok(shim) if !hangs_up(&shim) => true,
+        Ok(shim) if !hangs_up(&shim, limit) => true,
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => {
             // Whatever else it is, it may be one that is busy.
@@ -36,9 +41,9 @@ pub(crate) fn is_served(socket: &Path) -> bool {
 }
 
 /// Whether the shim hangs up without having been asked anything: it is about to end.
-fn hangs_up(mut shim: &UnixStream) -> bool {
-    let limit = shim.set_read_timeout(Some(HANGS_UP_WITHIN));
-    match limit.and_then(|()| shim.read(&mut [0])) {
+fn hangs_up(mut shim: &UnixStream, limit: Duration) -> bool {
+    let limited = shim.set_read_timeout(Some(limit));
+    match limited.and_then(|()| shim.read(&mut [0])) {
         Ok(read) => read == 0,
         Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
     }
@@ -82,7 +87,8 @@ mod tests {
         let listener = UnixListener::bind(&socket).unwrap();
         let ending = std::thread::spawn(move || drop(listener.accept().unwrap()));
 
-        assert!(!is_served(&socket));
+        // As long as a busy machine takes.
+        assert!(!is_served_for(&socket, Duration::from_secs(60)));
 
         ending.join().unwrap();
         assert!(!socket.exists());

@@ -63,9 +63,10 @@ fn usage(space: &Space<'_>, pod: &str, container: &str) -> Value {
     let mut found = None;
     wait_until("the kubelet to tell a use", HANG_LIMIT, || {
         std::thread::sleep(Duration::from_millis(200));
-        let summary =
-            space.api().get(&format!("/api/v1/nodes/{node}/proxy/stats/summary")).unwrap();
-        let pods = summary["pods"].as_array().unwrap();
+        // It may fail for a container that has gone meanwhile.
+        let summary = space.api().get(&format!("/api/v1/nodes/{node}/proxy/stats/summary"));
+        let Ok(summary) = summary else { return false };
+        let Some(pods) = summary["pods"].as_array() else { return false };
         let of_pod =
             |it: &&Value| it["podRef"]["name"] == pod && it["podRef"]["namespace"] == space.name();
         let named = |it: &&Value| it["name"] == container;

@@ -37,7 +37,7 @@ fn a_rolling_update_fails_no_request(cluster: &Cluster) {
         "httpGet": { "path": "/method", "port": 8080 }, "periodSeconds": 1, "timeoutSeconds": 30,
     });
     // Who is told to end is still asked, until every node knows that it is no endpoint.
-    answers["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": 5 } } });
+    answers["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": 15 } } });
     let mut answers = deployment("answers", 2, pod("answers", &[answers]));
     answers["spec"]["strategy"] =
         json!({ "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } });

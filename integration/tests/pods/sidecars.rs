@@ -32,7 +32,8 @@ fn a_component_reaches_a_server_of_a_linux_sidecar() {
     let cri = start();
     let (client, busybox) = (pull(&cri, "tcp_client.rs_p2"), cri.pull_busybox().unwrap());
     let sandbox = cri.run_pod(&cri.pod("reaching")).unwrap();
-    let server = "echo ready; nc -l -p 9000 -e echo from Linux";
+    let server = "nc -l -p 9000 -e echo from Linux &
+        until netstat -ltn | grep -q :9000; do sleep 0.1; done; echo ready; wait";
     cri.run(&sandbox, &script("server", &busybox, server)).unwrap();
     wait_for_line(&cri, &sandbox, "server", "ready");
     let id = cri.run(&sandbox, &container("client", &client, &["client", "127.0.0.1:9000"]));

@@ -53,6 +53,8 @@ fn a_full_disk_below_the_bundles_is_told_whatever_lacks_its_space_first() {
         let bundle_is_gone = || !bundles.join("full").exists();
         wait_until("the bundle to be gone", HANG_LIMIT, bundle_is_gone).unwrap();
         wait_until("the micro-VM to be gone", HANG_LIMIT, || micro_vms().is_empty()).unwrap();
+        // Its working directory is there.
+        wait_until("the shim to be gone", HANG_LIMIT, || node.shims().is_empty()).unwrap();
         drop(disk);
         node.nothing_left().unwrap();
     }

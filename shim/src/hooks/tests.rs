@@ -74,7 +74,8 @@ fn every_hook_of_the_end_runs_whatever_became_of_the_others() {
 #[test]
 fn a_hook_that_takes_too_long_is_ended_with_what_it_has_started() {
     let mut hook = shell("sleep 1000 & echo $! >child; sleep 1000");
-    hook["timeout"] = json!(1);
+    // Within it the shell has to come to its end.
+    hook["timeout"] = json!(5);
     let (bundle, hooks) = hooks(json!({"poststart": [hook]}));
 
     let error = hooks.started(1).unwrap_err();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::num::NonZero;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,13 +15,14 @@ use shim::aot::{AotCache, Wasm};
 use shim::compile::{BUILD, CompileError, Compiler, Entry, Job, Refusal};
 use shim::digest::Digest;
 
-use super::{HYPERLIGHT, cache, command, compile, names, program, programs, stderr, wasm};
+use super::{
+    HYPERLIGHT, cache, command, compile, names, program, programs, stderr, wasm, write_program,
+};
 
 /// An executable that does as `script` says where it is to compile, and else answers as the compiler.
 fn instead_of_compiling(file: &Path, script: &str) {
     let script = format!("#!/bin/sh\n[ $1 = __compile ] || exec {HYPERLIGHT} \"$@\"\n{script}\n");
-    fs::write(file, script).unwrap();
-    fs::set_permissions(file, PermissionsExt::from_mode(0o700)).unwrap();
+    write_program(file, &script);
 }
 
 #[test]
@@ -61,8 +62,7 @@ fn a_compiler_of_another_build_is_not_used() {
     let dir = tempfile::tempdir().unwrap();
     let other = dir.path().join("compiler");
     let script = format!("#!/bin/sh\njob=$1\nshift 2\nexec {HYPERLIGHT} $job another \"$@\"\n");
-    fs::write(&other, script).unwrap();
-    fs::set_permissions(&other, PermissionsExt::from_mode(0o700)).unwrap();
+    write_program(&other, &script);
     let cache = AotCache::new(dir.path().join("cache"), Compiler::at(&other));
     let error = cache.program(&wasm(&command(1)), Entry::Command, &|| {}).unwrap_err();
     assert!(matches!(&error, CompileError::OtherBuild(path) if *path == other), "{error}");
@@ -201,6 +201,7 @@ fn a_turn_of_a_process_that_was_killed_is_given_to_the_next() {
         .arg(dir.path().join("turns/0"))
         .args(["sh", "-c", "echo; exec sleep 600"])
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     holder.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();

@@ -178,7 +178,7 @@ fn being_killed_while_making_room_leaves_whole_programs() {
             fs::write(&file, command(salt)).unwrap();
             let dir = dir_of_cache.to_str().unwrap();
             let output = compile(&["compile", "--cache-dir", dir, file.to_str().unwrap()]);
-            assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+            assert!(output.status.success() && stderr(&output).is_empty(), "{}", stderr(&output));
         }
     }
 }

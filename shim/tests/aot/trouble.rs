@@ -82,6 +82,7 @@ fn a_process_that_dies_with_the_lock_holds_nobody_up() {
         .arg(&lock)
         .args(["sh", "-c", "echo held; exec sleep 600"])
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     holder.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();

@@ -142,6 +142,14 @@ fn the_next_address_is_tried_where_nobody_listens_at_the_first() {
     assert_eq!(fetched.head().expect("a response").0, 200);
 }
 
+/// A port of 127.0.0.1 at which connections are refused, for as long as this is kept: nobody else gets it.
+fn refusing() -> (tokio::net::TcpSocket, u16) {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("bind");
+    let port = socket.local_addr().expect("an address").port();
+    (socket, port)
+}
+
 /// Somebody at `addr` who takes no connection and refuses none, for as long as this is kept.
 fn hesitating(addr: SocketAddr) -> (tokio::net::TcpListener, Vec<TcpStream>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -164,10 +172,7 @@ fn the_next_address_is_tried_while_nobody_takes_a_connection_at_the_first() {
 
 #[test]
 fn an_address_that_was_tried_first_may_be_taken_last() {
-    let port = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-        listener.local_addr().expect("an address").port()
-    };
+    let (_refusing, port) = refusing();
     let (hesitating, waiting) = hesitating(([127, 0, 0, 2], port).into());
     // The second address refuses; the first is answered by then, or will be.
     let mut fetched = Fetched::get(&client(), "http", &format!("two.test:{port}"), [None; 3]);
@@ -192,10 +197,7 @@ fn an_address_that_was_tried_first_may_be_taken_last() {
 
 #[test]
 fn what_keeps_a_request_from_being_made_is_told() {
-    let nobody = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-        listener.local_addr().expect("an address").port()
-    };
+    let (_refusing, nobody) = refusing();
     for (scheme, authority, code) in [
         ("http", format!("127.0.0.1:{nobody}"), ErrorCode::ConnectionRefused),
         ("http", "denied.test".to_owned(), ErrorCode::HttpRequestDenied),

@@ -103,7 +103,8 @@ impl Attempt {
     async fn ready(&self, words: &[&str]) -> Result<(Launched, File), LaunchError> {
         let mut idle = spawn(words);
         idle.confine(self.confinement.clone()).await.unwrap();
-        let (output, stdout) = rustix::pipe::pipe().unwrap();
+        // A process of another test must not keep it open.
+        let (output, stdout) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let null = || File::options().read(true).write(true).open("/dev/null").unwrap().into();
         let stdio = TaskStdio { stdin: null(), stdout, stderr: null() };
         let vmm = idle.run(work(stdio, self.network)).await?;

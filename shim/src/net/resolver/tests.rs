@@ -211,10 +211,15 @@ fn a_changed_resolv_conf_counts() {
 #[test]
 fn answers_are_kept_for_as_long_as_they_live() {
     let server = Server::start(zone(), "", "");
+    assert_eq!(server.find("both.test").unwrap().len(), 2);
+    let asked = || server.asked.lock().unwrap().len();
+    // Once for each family, or more often where the answer takes its time.
+    let once = asked();
+    assert!(once >= 2);
     for _ in 0..3 {
         assert_eq!(server.find("both.test").unwrap().len(), 2);
     }
-    assert_eq!(server.asked.lock().unwrap().len(), 2, "once for each family");
+    assert_eq!(asked(), once);
 }
 
 #[test]

@@ -200,7 +200,7 @@ fn a_host_that_is_not_the_authority_is_refused() {
 
 #[test]
 fn a_connection_that_is_idle_is_closed() {
-    let limits = Limits { idle_timeout: Duration::from_millis(100), ..Limits::default() };
+    let limits = Limits { idle_timeout: Duration::from_secs(1), ..Limits::default() };
     let server = Server::with(limits, |mut given| given.respond(200, &[], "ok"));
     run(async {
         let mut client = connect(&server).await;
@@ -214,7 +214,10 @@ fn a_connection_that_is_idle_is_closed() {
 
 #[test]
 fn a_server_that_ends_finishes_what_is_in_flight() {
-    let mut server = Server::of(|mut given| {
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let begun = std::sync::Mutex::new(begun);
+    let mut server = Server::of(move |mut given| {
+        begun.lock().expect("a lock").send(()).expect("send");
         std::thread::sleep(Duration::from_millis(100));
         given.respond(200, &[], "done");
     });
@@ -222,7 +225,9 @@ fn a_server_that_ends_finishes_what_is_in_flight() {
         let mut client = connect(&server).await;
         let response = client.send_request(get("/"));
         let response = tokio::spawn(response);
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        while has_begun.try_recv().is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         server.shut_down();
         let response = response.await.expect("no panic").expect("a response");
         assert_eq!(response.into_body().collect().await.expect("a body").to_bytes(), "done");

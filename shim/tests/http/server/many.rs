@@ -1,7 +1,9 @@
 //! Many connections.
 
+use std::time::Duration;
+
 use rustix::process::{Resource, getrlimit};
-use shim::http::server::raise_descriptor_limit;
+use shim::http::server::{Limits, raise_descriptor_limit};
 
 use super::Server;
 
@@ -25,7 +27,9 @@ fn thousands_of_idle_connections_are_no_burden() {
         println!("skipped: the limit of open files is below {needed}");
         return;
     }
-    let server = Server::of(|mut given| given.respond(200, &[], "ok"));
+    // The first is idle while the others are made.
+    let limits = Limits { idle_timeout: Duration::from_secs(3600), ..Limits::default() };
+    let server = Server::with(limits, |mut given| given.respond(200, &[], "ok"));
     let before = resident_bytes();
     let mut clients: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
