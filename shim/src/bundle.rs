@@ -23,6 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxResources, Process, Spec};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
@@ -190,7 +191,7 @@ impl Role {
     ///
     /// See [`BundleError`].
     pub fn read(dir: &Path, namespace: &str, id: &str) -> Result<Self, BundleError> {
-        let spec = read_spec(&dir.join("config.json"))?;
+        let spec: Spec = read_config(&dir.join("config.json"))?;
         Ok(match is_sandbox(&spec) {
             true => Self::Pod(Box::new(Pod::of(&spec, dir, namespace, id)?)),
             false => Self::Container(Box::new(Bundle::of(&spec, dir, namespace, id)?)),
@@ -244,7 +245,7 @@ pub struct Bundle {
 ///
 /// `config.json` cannot be read or parsed.
 pub fn group(dir: &Path, id: &str) -> Result<String, BundleError> {
-    let spec = match read_spec(&dir.join("config.json")) {
+    let spec: Spec = match read_config(&dir.join("config.json")) {
         Err(BundleError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             return Ok(id.to_owned());
         }
@@ -260,7 +261,7 @@ pub fn group(dir: &Path, id: &str) -> Result<String, BundleError> {
 ///
 /// `config.json` cannot be read or parsed.
 pub fn resources(dir: &Path) -> Result<LinuxResources, BundleError> {
-    let spec = read_spec(&dir.join("config.json"))?;
+    let spec: Spec = read_config(&dir.join("config.json"))?;
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
     Ok(resources.unwrap_or_default())
 }
@@ -293,7 +294,7 @@ impl Bundle {
     ///
     /// See [`BundleError`].
     pub fn read(dir: &Path, namespace: &str, id: &str) -> Result<Self, BundleError> {
-        Self::of(&read_spec(&dir.join("config.json"))?, dir, namespace, id)
+        Self::of(&read_config(&dir.join("config.json"))?, dir, namespace, id)
     }
 
     fn of(spec: &Spec, dir: &Path, namespace: &str, id: &str) -> Result<Self, BundleError> {
@@ -410,7 +411,12 @@ impl Bundle {
     }
 }
 
-fn read_spec(path: &Path) -> Result<Spec, BundleError> {
+/// The JSON in a `config.json` of 16 MiB at most.
+///
+/// # Errors
+///
+/// It cannot be read, or is something else.
+pub(crate) fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, BundleError> {
     let read = |source| BundleError::Read { path: path.to_owned(), source };
     let bytes = fs::metadata(path).map_err(read)?.len();
     if bytes > CONFIG_BYTES_MAX {

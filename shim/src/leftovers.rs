@@ -265,6 +265,21 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_is_the_shims_knows_it_too() {
+        let state = tempfile::tempdir().unwrap();
+        let task = state.path().join("io.containerd.runtime.v2.task/k8s.io/task");
+        let pod = state.path().join(SANDBOXES).join("k8s.io/pod");
+        for bundle in [&pod, &task] {
+            fs::create_dir_all(bundle).unwrap();
+        }
+
+        let record = Leftovers::of(Path::new("../x"));
+        record.write_for_pod(&task, Some("pod"), "task").unwrap();
+
+        assert!(remove_tasks_of_pod(&pod, "k8s.io").is_err());
+    }
+
+    #[test]
     fn a_task_without_a_pod_beside_it_is_recorded_by_itself_alone() {
         let dir = tempfile::tempdir().unwrap();
         let task = dir.path().join("task");

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::bundle::{BundleError, read_config};
+use crate::error::Error;
 use crate::rootfs::{MountSource, Rootfs, RootfsError, unmount_all};
 
 /// Their directory in the bundle of the pod.
@@ -58,14 +60,6 @@ pub enum PodFilesError {
         /// Why.
         source: io::Error,
     },
-    /// A container's `config.json` is no JSON object.
-    #[error("add the pod's mounts to {}", path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
     /// The shared memory could not be mounted.
     #[error(transparent)]
     Memory(#[from] RootfsError),
@@ -107,13 +101,11 @@ impl PodFiles {
 ///
 /// # Errors
 ///
-/// See [`PodFilesError`]; then the file is as it was.
-pub fn add_to(bundle: &Path, pod: &Path) -> Result<(), PodFilesError> {
+/// The file cannot be read or is malformed ([`Error::Bundle`]), or cannot be written; then it is as it was.
+pub fn add_to(bundle: &Path, pod: &Path) -> Result<(), Error> {
     let path = bundle.join("config.json");
-    let text =
-        fs::read(&path).map_err(|source| PodFilesError::Read { path: path.clone(), source })?;
-    let json = |source| PodFilesError::Json { path: path.clone(), source };
-    let mut spec: serde_json::Map<String, Value> = serde_json::from_slice(&text).map_err(json)?;
+    let json = |source| BundleError::Json { path: path.clone(), source };
+    let mut spec: serde_json::Map<String, Value> = read_config(&path)?;
     let is_read_only = spec.get("root").is_some_and(|root| root["readonly"] == true);
     let access = if is_read_only { "ro" } else { "rw" };
     let mounts = spec.entry("mounts").or_insert_with(|| json!([]));
@@ -139,7 +131,7 @@ pub fn add_to(bundle: &Path, pod: &Path) -> Result<(), PodFilesError> {
     // As a whole or not at all.
     let new = bundle.join("config.json.new");
     let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
-    written.map_err(|source| PodFilesError::Write { path: new, source })
+    written.map_err(|source| PodFilesError::Write { path: new, source }.into())
 }
 
 /// Whether a mount of `config.json` is on `destination`.
@@ -254,7 +246,8 @@ mod tests {
         let (_dir, pod, task) = bundles();
         for text in ["[]", "{\"mounts\":3}", "{"] {
             fs::write(task.join("config.json"), text).unwrap();
-            assert!(matches!(add_to(&task, &pod), Err(PodFilesError::Json { .. })), "{text}");
+            let refused = add_to(&task, &pod);
+            assert!(matches!(refused, Err(Error::Bundle(BundleError::Json { .. }))), "{text}");
             assert_eq!(fs::read_to_string(task.join("config.json")).unwrap(), text);
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 
 use super::confinement::namespaces;
-use super::{BundleError, Namespaces, cgroup_path, read_spec};
+use super::{BundleError, Namespaces, cgroup_path, read_config};
 use crate::hooks::Hooks;
 use crate::pod_files::PodFiles;
 
@@ -40,7 +40,7 @@ impl Pod {
     ///
     /// See [`BundleError`].
     pub fn read(dir: &Path, namespace: &str, id: &str) -> Result<Self, BundleError> {
-        Self::of(&read_spec(&dir.join("config.json"))?, dir, namespace, id)
+        Self::of(&read_config(&dir.join("config.json"))?, dir, namespace, id)
     }
 
     /// What `spec` says.

@@ -287,3 +287,12 @@ fn a_file_that_is_no_json_is_named() {
 
     assert!(error.to_string().ends_with("config.json"), "{error}");
 }
+
+#[test]
+fn a_pod_without_a_configuration_is_its_own_group() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(group(dir.path(), "pod").unwrap(), "pod");
+
+    fs::write(dir.path().join("config.json"), "{").unwrap();
+    assert!(matches!(group(dir.path(), "pod"), Err(BundleError::Json { .. })));
+}

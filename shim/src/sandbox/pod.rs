@@ -87,8 +87,7 @@ impl Sandbox {
     ///
     /// Its `config.json` cannot be read or written.
     pub(super) fn add_pod_files(&self, bundle: &Path) -> Result<(), Error> {
-        let add = |pod| pod_files::add_to(bundle, pod).map_err(Error::from);
-        self.pod_files.get().map_or(Ok(()), |pod| add(pod))
+        self.pod_files.get().map_or(Ok(()), |pod| pod_files::add_to(bundle, pod))
     }
 
     /// Ends the holder of pod `id`, and whatever else runs in the pod. Waits for the end.
