@@ -104,7 +104,8 @@ fn watch(end: &Receiver<()>) -> String {
     use std::sync::mpsc::RecvTimeoutError::Timeout;
     let mut place = String::new();
     while end.recv_timeout(Duration::from_millis(2)) == Err(Timeout) {
-        for vm in micro_vms() {
+        // Without a vCPU it is one that waits for its work.
+        for vm in micro_vms().into_iter().filter(|vm| vm.vcpus > 0) {
             place = format!("process {} of {} had a KVM virtual machine", vm.pid, vm.program);
             write!(place, " with {} vCPU", vm.vcpus).unwrap_or_default();
             if let Some(cgroup) = vm.cgroup {
