@@ -14,11 +14,12 @@ fn ctr(node: &Node, arguments: &[&str]) -> String {
     node.ctr(arguments.iter().copied()).unwrap().success().unwrap()
 }
 
-/// The line of containerd's log with these words, which may take a moment to come there; as `of_log` has it.
-fn logged(node: &Node, words: &[&str], of_log: impl Fn(String) -> String) -> String {
+/// The line of containerd's log with these words, which may take a moment to come there; without quotes, which the
+/// logger writes around values or not.
+fn logged(node: &Node, words: &[&str]) -> String {
     let mut found = None;
     let is_there = || {
-        let log = of_log(node.log());
+        let log = node.log().replace('"', "");
         let line = log.lines().find(|line| words.iter().all(|word| line.contains(word)));
         found = line.map(str::to_owned);
         found.is_some()
@@ -30,11 +31,10 @@ fn logged(node: &Node, words: &[&str], of_log: impl Fn(String) -> String) -> Str
 
 /// The numbers of the line that the shim writes when task `id` starts, by their names.
 fn steps(node: &Node, id: &str) -> HashMap<String, f64> {
-    let wanted = [format!("task=\"{id}\""), "create_ms=".to_owned()];
-    let line = logged(node, &wanted.each_ref().map(String::as_str), |log| log);
+    let line = logged(node, &[&format!("task={id} "), "create_ms="]);
     let fields = line.split(' ').filter_map(|field| field.split_once('='));
     let numbers = fields.filter_map(|(name, value)| {
-        Some((name.strip_suffix("_ms")?.to_owned(), value.trim_matches('"').parse().ok()?))
+        Some((name.strip_suffix("_ms")?.to_owned(), value.parse().ok()?))
     });
     numbers.collect()
 }
@@ -152,8 +152,7 @@ fn the_log_tells_what_was_counted_at_the_end_of_a_task_and_of_a_shim() {
     node.run(&reference, "counted", &[]).unwrap().success().unwrap();
     assert_eq!(node.run(&trap, "trapped", &[]).unwrap().code(), 134);
 
-    // The logger writes values with quotes or without.
-    let line = |words: &[&str]| logged(&node, words, |log| log.replace('"', ""));
+    let line = |words: &[&str]| logged(&node, words);
     let end = line(&["task=counted", "micro_vms=1", "status=0"]);
     assert!(end.contains("faults=0") && !end.contains("doorbell_exits=0"), "{end}");
     line(&["task=trapped", "micro_vms=1", "status=134"]);

@@ -209,7 +209,10 @@ fn the_reason_is_that_of_a_run() {
         let inspected = json(&hyperlight("inspect", &["--json"], dir.path(), &file));
         let run = hyperlight("run", &[], dir.path(), &file);
         let said = String::from_utf8(run.stderr).unwrap();
-        let said: Vec<_> = said.lines().filter(|line| !line.starts_with("compil")).collect();
+        let said: Vec<_> = said
+            .lines()
+            .filter(|line| !line.starts_with("compiling ") && !line.starts_with("compiled "))
+            .collect();
         assert_eq!((run.status.code(), inspected["runs"].as_bool()), (Some(126), Some(false)));
         let reason = inspected["refusal"].as_str().unwrap();
         assert_eq!(said.join("\n"), format!("hyperlight: app.wasm: {reason}"));

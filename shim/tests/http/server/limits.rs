@@ -90,6 +90,11 @@ fn a_client_that_sends_on_is_told_that_its_body_is_too_large() {
     client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2000000\r\n\r\n");
     client.send(vec![0; 2_000_000]);
     assert_eq!(client.response().status, 413);
+    // As large, which nothing has announced.
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1e8480\r\n");
+    client.send(vec![0; 2_000_000]);
+    assert_eq!(client.response().status, 413);
 }
 
 #[test]
