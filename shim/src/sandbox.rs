@@ -3,7 +3,8 @@
 //! Rule: for each task the events created, started, exited, deleted are published in this order (those of
 //! its execs in between),
 //! and what may happen to a task at all is decided by its container's state. Creating and deleting
-//! run to their end even if containerd stops waiting, so that nothing is left half-way. With the last task goes the
+//! run to their end even if containerd stops waiting, so that nothing is left half-way; a task that is deleted while
+//! it is being created ends as soon as it is there. With the last task goes the
 //! shim's address: nobody has to ask for more, and a shim that is killed from then on leaves nothing. The runtime
 //! has one thread: what happens between two awaits happens at once.
 
@@ -79,6 +80,9 @@ pub struct CreateTask {
     pub pod: Option<Box<Pod>>,
 }
 
+/// The signal that ends what runs.
+const SIGKILL: u32 = 9;
+
 /// The tasks.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
@@ -95,7 +99,8 @@ pub struct Sandbox {
 
 #[derive(Debug)]
 enum Entry {
-    Creating,
+    /// Closed when that has come to an end, whatever it is.
+    Creating(watch::Receiver<()>),
     Ready(Arc<Container>),
     Deleting(Arc<Container>),
 }
@@ -136,9 +141,12 @@ impl Sandbox {
         if self.is_closed.load(Ordering::Relaxed) {
             return Err(Error::Ending(id));
         }
+        let (creating, is_over) = watch::channel(());
         match self.lock().entry(id.clone()) {
             std::collections::hash_map::Entry::Occupied(_) => return Err(Error::Exists(id)),
-            std::collections::hash_map::Entry::Vacant(vacant) => vacant.insert(Entry::Creating),
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(Entry::Creating(is_over))
+            }
         };
         let sandbox = self.clone();
         let (send, receive) = oneshot::channel();
@@ -155,6 +163,7 @@ impl Sandbox {
             };
             // containerd may wait no longer; it deletes the task then.
             let _ = send.send(answer);
+            drop(creating);
         });
         receive.await.unwrap_or(Err(Error::CutOff(id)))
     }
@@ -218,13 +227,37 @@ impl Sandbox {
         done.unwrap_or_else(|_panicked| Err(Error::CutOff(id.to_owned())))
     }
 
-    /// Deletes a task that has ended.
+    /// Deletes a task that has ended, or that is being created: a containerd that was killed in the middle asks for
+    /// that when it starts again, and never more.
     ///
     /// # Errors
     ///
     /// There is none of that name, it has not ended, or something of it cannot be removed; then it
     /// stays and may be deleted again.
     pub async fn delete(&self, id: &str) -> Result<(Arc<Container>, Exit), Error> {
+        let Some(mut is_over) = self.creation(id) else { return self.delete_created(id).await };
+        let (sandbox, name) = (self.clone(), id.to_owned());
+        let deleted = tokio::spawn(async move {
+            // Nothing is ever sent.
+            let _ = is_over.changed().await;
+            let container = sandbox.task(&name)?;
+            // One that has ended meanwhile is as good.
+            let _ = container.kill("", SIGKILL, true);
+            container.wait().await;
+            sandbox.delete_created(&name).await
+        });
+        deleted.await.unwrap_or(Err(Error::CutOff(id.to_owned())))
+    }
+
+    /// What is closed when the creation of task `id` is over, if that goes on.
+    fn creation(&self, id: &str) -> Option<watch::Receiver<()>> {
+        match self.lock().get(id) {
+            Some(Entry::Creating(is_over)) => Some(is_over.clone()),
+            _ => None,
+        }
+    }
+
+    async fn delete_created(&self, id: &str) -> Result<(Arc<Container>, Exit), Error> {
         let container = self.begin_delete(id)?;
         let sandbox = self.clone();
         let (send, receive) = oneshot::channel();
@@ -263,7 +296,7 @@ impl Sandbox {
     pub fn task(&self, id: &str) -> Result<Arc<Container>, Error> {
         match self.lock().get(id) {
             Some(Entry::Ready(container) | Entry::Deleting(container)) => Ok(Arc::clone(container)),
-            Some(Entry::Creating) => Err(Error::Busy(id.to_owned())),
+            Some(Entry::Creating(_)) => Err(Error::Busy(id.to_owned())),
             None => Err(Error::NoTask(id.to_owned())),
         }
     }
@@ -308,7 +341,7 @@ impl Sandbox {
         let entry = tasks.get_mut(id).ok_or_else(|| Error::NoTask(id.to_owned()))?;
         let container = match entry {
             Entry::Ready(container) => Arc::clone(container),
-            Entry::Creating | Entry::Deleting(_) => return Err(Error::Busy(id.to_owned())),
+            Entry::Creating(_) | Entry::Deleting(_) => return Err(Error::Busy(id.to_owned())),
         };
         container.may_delete()?;
         *entry = Entry::Deleting(Arc::clone(&container));

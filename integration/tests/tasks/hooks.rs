@@ -223,3 +223,31 @@ fn the_last_hooks_of_a_task_run_once_when_its_shim_was_killed() {
     it.node.nothing_left().unwrap();
     assert_eq!(it.read("order"), "poststop\n", "once");
 }
+
+#[test]
+fn nothing_stays_of_a_task_that_is_being_created_as_containerd_is_killed() {
+    require_kvm!();
+    let mut it = Fixture::new();
+    let hooks = json!({
+        "createRuntime": [it.hook("touch begun; sleep 3")], "poststop": [it.note("poststop")],
+    });
+    std::thread::scope(|scope| {
+        let (it, hooks) = (&it, &hooks);
+        let client = scope.spawn(move || it.run("/hello.wasm", hooks, &["--null-io"]));
+        let has_begun = || it.said.join("begun").exists();
+        wait_until("the creation to go on", HANG_LIMIT, has_begun).unwrap();
+        super::faults::kill(it.node.containerd());
+        let outcome = client.join().unwrap();
+        assert_ne!(outcome.code(), 0, "{outcome:?}");
+    });
+
+    it.node.restart_containerd().unwrap();
+
+    // containerd 2.1 has deleted it, later ones keep it for their clients.
+    let tasks = Tasks::connect(&it.node).unwrap();
+    let gone = || super::lifecycles::is_removed(&tasks, "hooked");
+    wait_until("the task to be gone", HANG_LIMIT, gone).unwrap();
+    it.node.ctr(["container", "rm", "hooked"]).unwrap().success().unwrap();
+    it.node.nothing_left().unwrap();
+    assert_eq!(it.read("order"), "poststop\n", "once");
+}

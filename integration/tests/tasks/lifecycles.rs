@@ -93,7 +93,7 @@ fn live(it: &mut Lives, random: &mut Random, life: u64, told: &str) {
         remove_hidden_bundles(&it.node);
         it.tasks = Tasks::connect(&it.node).unwrap();
     }
-    wait_until(&format!("{told}: the task to be gone"), HANG_LIMIT, || is_removed(it, &id))
+    wait_until(&format!("{told}: the task to be gone"), HANG_LIMIT, || is_removed(&it.tasks, &id))
         .unwrap();
     it.node.ctr(["container", "rm", &id]).unwrap().success().unwrap();
     it.node.nothing_left().unwrap_or_else(|left| {
@@ -136,13 +136,13 @@ fn steps(tasks: &Tasks, id: &str, executes: bool, pauses: bool) {
 }
 
 /// Has what is left of the task removed, as a client would that knows nothing; tells whether it is gone.
-fn is_removed(it: &Lives, id: &str) -> bool {
-    match it.tasks.get(id, "") {
+pub(crate) fn is_removed(tasks: &Tasks, id: &str) -> bool {
+    match tasks.get(id, "") {
         Err((code, _)) => code == Code::NotFound,
         Ok(_) => {
-            drop(it.tasks.kill(id, "", 9, true));
-            drop(it.tasks.resume(id));
-            drop(it.tasks.delete(id));
+            drop(tasks.kill(id, "", 9, true));
+            drop(tasks.resume(id));
+            drop(tasks.delete(id));
             false
         }
     }

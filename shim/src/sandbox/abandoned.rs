@@ -32,7 +32,7 @@ impl Sandbox {
     /// Whether a task has a process, or is to have one.
     fn has_process(&self) -> bool {
         self.lock().values().any(|entry| match entry {
-            Entry::Creating => true,
+            Entry::Creating(_) => true,
             Entry::Ready(container) | Entry::Deleting(container) => {
                 !matches!(container.state(), State::Stopped(_))
             }

@@ -3,8 +3,8 @@
 //! Rule: once a hook of the creation may have run, those of the end run too, whatever comes of the task. They
 //! run when everything of it has gone.
 
-use super::Sandbox;
 use super::place::Place;
+use super::{SIGKILL, Sandbox};
 use crate::container::Container;
 use crate::error::Error;
 use crate::hooks::{HookError, Hooks};
@@ -66,7 +66,7 @@ impl Sandbox {
         let ran = apart(move || hooks.started(pid)).await;
         if ran.is_err() {
             // One that has ended meanwhile is as good.
-            let _ = container.kill("", 9, true);
+            let _ = container.kill("", SIGKILL, true);
         }
         ran
     }

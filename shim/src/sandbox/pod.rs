@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::{CreateTask, Entry, Sandbox, Steps};
+use super::{CreateTask, Entry, SIGKILL, Sandbox, Steps};
 use crate::bundle::Pod;
 use crate::cgroup::Hierarchies;
 use crate::container::{Container, Held};
@@ -21,9 +21,6 @@ use crate::leftovers::Leftovers;
 use crate::pod_files;
 use crate::rootfs::Rootfs;
 use crate::stdio::HeldStdio;
-
-/// The signal that ends what runs.
-const SIGKILL: u32 = 9;
 
 /// Makes the task.
 ///
@@ -109,7 +106,7 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// Something cannot be removed, or is being created.
+    /// Something cannot be removed.
     pub async fn end_pod(&self, id: &str) -> Result<(), Error> {
         match self.stop_pod(id).await {
             Ok(()) | Err(Error::NoTask(_)) => {}
@@ -130,7 +127,7 @@ impl Sandbox {
     fn containers(&self) -> Vec<Arc<Container>> {
         let of = |entry: &Entry| match entry {
             Entry::Ready(container) | Entry::Deleting(container) => Some(Arc::clone(container)),
-            Entry::Creating => None,
+            Entry::Creating(_) => None,
         };
         self.lock().values().filter_map(of).collect()
     }

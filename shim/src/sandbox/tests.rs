@@ -149,6 +149,38 @@ async fn a_creation_that_fails_leaves_no_task_and_no_event() {
     assert!(topics().is_empty());
 }
 
+#[tokio::test]
+async fn a_task_that_is_deleted_while_it_is_being_created_ends_when_it_is_there() {
+    let (sandbox, mut topics) = sandbox();
+    let (creating, is_over) = watch::channel(());
+    sandbox.lock().insert("t".to_owned(), Entry::Creating(is_over));
+    let delete = tokio::spawn({
+        let sandbox = sandbox.clone();
+        async move { sandbox.delete("t").await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!delete.is_finished());
+
+    add(&sandbox, "sleep 60").await;
+    drop(creating);
+
+    let (_, exit) = tokio::time::timeout(HANG, delete).await.unwrap().unwrap().unwrap();
+    assert_eq!(exit.status, 137);
+    assert_eq!(topics(), ["/tasks/create", "/tasks/exit", "/tasks/delete"]);
+    assert!(sandbox.is_empty());
+}
+
+#[tokio::test]
+async fn a_task_that_is_deleted_while_its_creation_fails_is_unknown() {
+    let (sandbox, _topics) = sandbox();
+    let request =
+        CreateTask { id: "t".to_owned(), bundle: "/nonexistent".into(), ..CreateTask::default() };
+    let (created, deleted) = tokio::join!(sandbox.create(request), sandbox.delete("t"));
+
+    assert!(matches!(created, Err(Error::Bundle(_))), "{created:?}");
+    assert!(matches!(deleted, Err(Error::NoTask(_))), "{deleted:?}");
+}
+
 fn waiting() -> Program {
     Program { file: "/bin/sh".into(), args: vec!["-c".to_owned(), "read order".to_owned()] }
 }
