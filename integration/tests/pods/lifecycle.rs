@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::{pull, remove, sandboxer, start, wait_for_line};
 
-/// How many pods come and go at once, unless `HYPERLIGHT_TEST_PODS` says how many.
+/// How many pods come and go at once, unless `HYPERLIGHT_TEST_PODS` says how many. A hundred take 15 s on two CPUs; on
+/// Linux 6.18 every second run takes minutes, one of runc's pods too: threads that yield in a loop, as Go's do, keep the
+/// kernel's own threads from running, and with them its grace periods and writes to the disk.
 const PODS: usize = 20;
 
 fn serve(cri: &Cri, reference: &str, name: &str) -> (Sandbox, String) {
