@@ -37,6 +37,7 @@ pub mod rootfs;
 pub mod sandbox;
 pub mod sandbox_api;
 pub mod serve;
+mod server_log;
 pub mod settings;
 pub mod signal;
 pub mod snapshots;

@@ -1,12 +1,10 @@
 //! The tasks of one shim: those of a pod, or the single one of a container outside pods.
 //!
-//! Rule: for each task the events created, started, exited, deleted are published in this order (those of
-//! its execs in between),
-//! and what may happen to a task at all is decided by its container's state. Creating and deleting
-//! run to their end even if containerd stops waiting, so that nothing is left half-way; a task that is deleted while
-//! it is being created ends as soon as it is there. With the last task goes the
-//! shim's address: nobody has to ask for more, and a shim that is killed from then on leaves nothing. The runtime
-//! has one thread: what happens between two awaits happens at once.
+//! Rule: for each task the events created, started, exited, deleted are published in this order (those of its execs
+//! in between), and what may happen to a task at all is decided by its container's state. Creating and deleting run to
+//! their end even if containerd stops waiting, so that nothing is left half-way; who deletes a task meanwhile waits for
+//! that. With the last task goes the shim's address: nobody has to ask for more, and a shim that is killed from then on
+//! leaves nothing. The runtime has one thread: what happens between two awaits happens at once.
 
 mod abandoned;
 mod exec;
@@ -97,12 +95,14 @@ pub struct Sandbox {
     is_closed: Arc<AtomicBool>,
 }
 
+/// Closed when a creation or deletion has come to an end, whatever it is. Nothing is sent.
+type IsOver = watch::Receiver<()>;
+
 #[derive(Debug)]
 enum Entry {
-    /// Closed when that has come to an end, whatever it is.
-    Creating(watch::Receiver<()>),
+    Creating(IsOver),
     Ready(Arc<Container>),
-    Deleting(Arc<Container>),
+    Deleting(Arc<Container>, IsOver),
 }
 
 impl Sandbox {
@@ -228,37 +228,38 @@ impl Sandbox {
     }
 
     /// Deletes a task that has ended, or that is being created: a containerd that was killed in the middle asks for
-    /// that when it starts again, and never more.
+    /// that when it starts again, and never more. Where it is being deleted, what comes of that is waited for: who is
+    /// told that there is none of that name takes everything of it away.
     ///
     /// # Errors
     ///
     /// There is none of that name, it has not ended, or something of it cannot be removed; then it
     /// stays and may be deleted again.
     pub async fn delete(&self, id: &str) -> Result<(Arc<Container>, Exit), Error> {
-        let Some(mut is_over) = self.creation(id) else { return self.delete_created(id).await };
+        let Some(mut is_over) = self.is_over(id) else { return self.delete_standing(id).await };
         let (sandbox, name) = (self.clone(), id.to_owned());
         let deleted = tokio::spawn(async move {
-            // Nothing is ever sent.
             let _ = is_over.changed().await;
             let container = sandbox.task(&name)?;
             // One that has ended meanwhile is as good.
             let _ = container.kill("", SIGKILL, true);
             container.wait().await;
-            sandbox.delete_created(&name).await
+            sandbox.delete_standing(&name).await
         });
         deleted.await.unwrap_or(Err(Error::CutOff(id.to_owned())))
     }
 
-    /// What is closed when the creation of task `id` is over, if that goes on.
-    fn creation(&self, id: &str) -> Option<watch::Receiver<()>> {
+    /// What tells that the creation or deletion of task `id` is over, if one goes on.
+    fn is_over(&self, id: &str) -> Option<IsOver> {
         match self.lock().get(id) {
-            Some(Entry::Creating(is_over)) => Some(is_over.clone()),
-            _ => None,
+            Some(Entry::Creating(is_over) | Entry::Deleting(_, is_over)) => Some(is_over.clone()),
+            Some(Entry::Ready(_)) | None => None,
         }
     }
 
-    async fn delete_created(&self, id: &str) -> Result<(Arc<Container>, Exit), Error> {
-        let container = self.begin_delete(id)?;
+    /// Deletes a task of which nothing else is being made.
+    async fn delete_standing(&self, id: &str) -> Result<(Arc<Container>, Exit), Error> {
+        let (container, deleting) = self.begin_delete(id)?;
         let sandbox = self.clone();
         let (send, receive) = oneshot::channel();
         tokio::spawn(async move {
@@ -284,6 +285,7 @@ impl Sandbox {
             };
             // containerd may wait no longer.
             let _ = send.send(answer);
+            drop(deleting);
         });
         receive.await.unwrap_or(Err(Error::CutOff(id.to_owned())))
     }
@@ -295,7 +297,7 @@ impl Sandbox {
     /// There is none, or it is being created.
     pub fn task(&self, id: &str) -> Result<Arc<Container>, Error> {
         match self.lock().get(id) {
-            Some(Entry::Ready(container) | Entry::Deleting(container)) => Ok(Arc::clone(container)),
+            Some(Entry::Ready(container) | Entry::Deleting(container, _)) => Ok(Arc::clone(container)),
             Some(Entry::Creating(_)) => Err(Error::Busy(id.to_owned())),
             None => Err(Error::NoTask(id.to_owned())),
         }
@@ -336,16 +338,18 @@ impl Sandbox {
         &self.events
     }
 
-    fn begin_delete(&self, id: &str) -> Result<Arc<Container>, Error> {
+    /// The task, and what is dropped when its deletion is over.
+    fn begin_delete(&self, id: &str) -> Result<(Arc<Container>, watch::Sender<()>), Error> {
         let mut tasks = self.lock();
         let entry = tasks.get_mut(id).ok_or_else(|| Error::NoTask(id.to_owned()))?;
         let container = match entry {
             Entry::Ready(container) => Arc::clone(container),
-            Entry::Creating(_) | Entry::Deleting(_) => return Err(Error::Busy(id.to_owned())),
+            Entry::Creating(_) | Entry::Deleting(..) => return Err(Error::Busy(id.to_owned())),
         };
         container.may_delete()?;
-        *entry = Entry::Deleting(Arc::clone(&container));
-        Ok(container)
+        let (deleting, is_over) = watch::channel(());
+        *entry = Entry::Deleting(Arc::clone(&container), is_over);
+        Ok((container, deleting))
     }
 
     async fn prepare_and_launch(

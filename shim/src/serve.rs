@@ -36,6 +36,7 @@ use crate::leftovers;
 use crate::microvm;
 use crate::sandbox::{Environment, Sandbox};
 use crate::sandbox_api::SandboxService;
+use crate::server_log::{self, LogError};
 use crate::snapshots;
 use crate::stdio::logger;
 use crate::task::TaskService;
@@ -56,8 +57,8 @@ enum ServeError {
     NoSocket,
     #[error("the environment has no TTRPC_ADDRESS: this program is started by containerd")]
     NoPublisher,
-    #[error("open the log")]
-    Log(#[source] containerd_shim::Error),
+    #[error(transparent)]
+    Log(#[from] LogError),
     #[error("create {}", path.display())]
     SocketDir { path: PathBuf, source: io::Error },
     #[error("remove the stale socket {}", path.display())]
@@ -217,8 +218,7 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
         return Err(ServeError::NoSocket);
     }
     let publisher = std::env::var("TTRPC_ADDRESS").map_err(|_| ServeError::NoPublisher)?;
-    containerd_shim::logger::init(flags.debug, "info", &flags.namespace, &flags.id)
-        .map_err(ServeError::Log)?;
+    server_log::begin(flags.debug).await?;
     let exit = Arc::new(ExitSignal::default());
     let environment = Environment {
         containerd: flags.address.clone(),

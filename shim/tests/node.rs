@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use containerd_shim_protos::shim::shim::ShutdownRequest;
 use containerd_shim_protos::shim_sync::TaskClient;
 use containerd_shim_protos::ttrpc;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// After which a test has hung.
@@ -126,4 +127,25 @@ fn a_shim_adds_its_sums_to_those_of_the_node_when_it_ends() {
     let ended = shim.wait_with_output().unwrap();
     let sums: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
     assert_eq!((&sums["tasks"], &sums["counts"]["micro_vms"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn a_shim_whose_log_nobody_reads_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    mknodat(CWD, dir.path().join("log"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let socket = dir.path().join("shim.sock");
+
+    // As one whose start action was killed.
+    let ended = Command::new(env!("CARGO_BIN_EXE_containerd-shim-hyperlight-v1"))
+        .args(["-namespace", "test", "-id", "a", "-socket"])
+        .arg(format!("unix://{}", socket.display()))
+        .current_dir(dir.path())
+        .env("TTRPC_ADDRESS", dir.path().join("containerd.sock.ttrpc"))
+        .output()
+        .unwrap();
+
+    assert!(!ended.status.success(), "{ended:?}");
+    let told = String::from_utf8(ended.stdout).unwrap();
+    assert!(told.contains("nobody reads the log in the bundle"), "{told}");
+    assert!(!socket.exists());
 }

@@ -33,7 +33,7 @@ impl Sandbox {
     fn has_process(&self) -> bool {
         self.lock().values().any(|entry| match entry {
             Entry::Creating(_) => true,
-            Entry::Ready(container) | Entry::Deleting(container) => {
+            Entry::Ready(container) | Entry::Deleting(container, _) => {
                 !matches!(container.state(), State::Stopped(_))
             }
         })

@@ -126,7 +126,7 @@ impl Sandbox {
     /// Those that are made.
     fn containers(&self) -> Vec<Arc<Container>> {
         let of = |entry: &Entry| match entry {
-            Entry::Ready(container) | Entry::Deleting(container) => Some(Arc::clone(container)),
+            Entry::Ready(container) | Entry::Deleting(container, _) => Some(Arc::clone(container)),
             Entry::Creating(_) => None,
         };
         self.lock().values().filter_map(of).collect()

@@ -171,6 +171,20 @@ async fn a_task_that_is_deleted_while_it_is_being_created_ends_when_it_is_there(
 }
 
 #[tokio::test]
+async fn a_task_that_is_deleted_twice_at_once_is_deleted_once() {
+    let (sandbox, mut topics) = sandbox();
+    let task = add(&sandbox, "exit 3").await;
+    sandbox.start("t").await.unwrap();
+    ended(&task).await;
+
+    let (first, second) = tokio::join!(sandbox.delete("t"), sandbox.delete("t"));
+
+    assert_eq!(first.unwrap().1.status, 3);
+    assert!(matches!(second, Err(Error::NoTask(_))), "{second:?}");
+    assert_eq!(topics().last().map(String::as_str), Some("/tasks/delete"));
+}
+
+#[tokio::test]
 async fn a_task_that_is_deleted_while_its_creation_fails_is_unknown() {
     let (sandbox, _topics) = sandbox();
     let request =
