@@ -1,13 +1,14 @@
 //! From nothing to a program's first result, and what KVM alone takes for that.
 //!
-//! All are measured in turns, one of each a round, in one process. Ends of micro-VMs are not in the figures
-//! but that of the floor has a row: the kernel takes it in the background of whoever is in no hurry.
+//! All are measured in turns in one process: a round has one of each, or some in a row. Ends of micro-VMs are not in
+//! the figures but that of the floor has a row: the kernel takes it in the background of whoever is in no hurry.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use integration::bench::{Goal, Report, Row, Samples, us};
-use integration::floor::Floor;
+use integration::floor::{Floor, Machine};
 use integration::scratch::Scratch;
 use integration::subject::{self, Subject, silent_host};
 use integration::{hyperlight, programs, workspace};
@@ -16,6 +17,10 @@ use vmm::{Idle, Shell};
 
 /// Rounds, unless they take longer than [`LIMIT`].
 const ROUNDS: usize = 300;
+
+/// How many exits, resets and calls follow each other in a round: one alone, between other work, finds the processor's
+/// caches full of that. A row tells what that makes of a reset.
+const IN_A_ROW: u32 = 10;
 
 /// Time for all rounds.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -27,54 +32,56 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
     let directory = Scratch::new()?;
     let snapshot = small.snapshot(&directory)?;
     let floor = Floor::open()?;
-    let mut standing = floor.create()?;
+    let standing = RefCell::new(floor.create()?);
     let (mut destroy, mut end) = (Vec::new(), Vec::new());
     let first = || small.start(Shell::new()?, &snapshot, silent_host()?);
     // A command runs once in an instance, so what is called again is a function.
     let function = small.clone().invoke("work()", &[]);
     let called = function.start(Shell::new()?, &snapshot, silent_host()?)?;
-    let (mut resets, mut calls) = (Some(first()?), Some(called));
-    let [create, exit, cold, shell, reset, call, boot] = Samples::in_turns(
-        ROUNDS,
-        LIMIT,
-        [
-            &mut || {
-                let start = Instant::now();
-                let mut machine = floor.create()?;
-                machine.exit()?;
-                let took = us(start);
-                destroy.push(drop_us(machine));
-                Ok(took)
-            },
-            &mut || {
-                let start = Instant::now();
-                standing.exit()?;
-                Ok(us(start))
-            },
-            &mut || {
-                let start = Instant::now();
-                let idle = first()?;
-                let took = us(start);
-                end.push(drop_us(idle));
-                Ok(took)
-            },
-            &mut || {
-                let shell = small.shell()?;
-                let start = Instant::now();
-                let idle = small.start(shell, &snapshot, silent_host()?)?;
-                let took = us(start);
-                drop(idle);
-                Ok(took)
-            },
-            &mut || again(&mut resets, |idle, host| Ok((small.reset(idle, host)?, None))),
-            &mut || again(&mut calls, |idle, host| Ok((Subject::again(idle)?, Some(host)))),
-            &mut || {
-                let start = Instant::now();
-                small.boot_and_run()?;
-                Ok(us(start))
-            },
-        ],
-    )?;
+    let (resets, calls) = (RefCell::new(Some(first()?)), RefCell::new(Some(called)));
+    let reset_and_call = |idle, host| Ok((small.reset(idle, host)?, None));
+    let [create, exit_alone, exit, cold, shell, reset_alone, reset, call, boot] =
+        Samples::in_turns(
+            ROUNDS,
+            LIMIT,
+            [
+                &mut || {
+                    let start = Instant::now();
+                    let mut machine = floor.create()?;
+                    machine.exit()?;
+                    let took = us(start);
+                    destroy.push(drop_us(machine));
+                    Ok(took)
+                },
+                &mut || exits(&standing, 1),
+                &mut || exits(&standing, IN_A_ROW),
+                &mut || {
+                    let start = Instant::now();
+                    let idle = first()?;
+                    let took = us(start);
+                    end.push(drop_us(idle));
+                    Ok(took)
+                },
+                &mut || {
+                    let shell = small.shell()?;
+                    let start = Instant::now();
+                    let idle = small.start(shell, &snapshot, silent_host()?)?;
+                    let took = us(start);
+                    drop(idle);
+                    Ok(took)
+                },
+                &mut || again(&resets, 1, reset_and_call),
+                &mut || again(&resets, IN_A_ROW, reset_and_call),
+                &mut || {
+                    again(&calls, IN_A_ROW, |idle, host| Ok((Subject::again(idle)?, Some(host))))
+                },
+                &mut || {
+                    let start = Instant::now();
+                    small.boot_and_run()?;
+                    Ok(us(start))
+                },
+            ],
+        )?;
     let (destroy, end) = (Samples::new(destroy)?, Samples::new(end)?);
     let (to_exit, round_trip) = ("create to first exit", "exit round trip");
     report.add(Row::new("KVM floor: create to first exit", "µs", &create));
@@ -86,6 +93,8 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
     report.add(row.over(to_exit, &create).goal(Goal::RatioAtMost(0.6)));
     let row = Row::new("reset and call", "µs", &reset);
     report.add(row.over(round_trip, &exit).goal(Goal::RatioAtMost(1.3)));
+    let row = Row::new("reset and call, alone between other work", "µs", &reset_alone);
+    report.add(row.over("an exit round trip there", &exit_alone));
     report.add(Row::new("warm call", "µs", &call).over(round_trip, &exit));
     let row = Row::new("boot without a snapshot to first result", "µs", &boot);
     report.add(row.over(to_exit, &create));
@@ -93,17 +102,32 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Microseconds of another run of the same micro-VM. A host that is not used is given back, to be dropped later.
-fn again(
-    idle: &mut Option<Idle>,
-    run: impl FnOnce(Idle, Host) -> Result<(Idle, Option<Host>)>,
-) -> Result<f64> {
-    let host = silent_host()?;
-    let before = idle.take().context("the run before failed")?;
+/// Microseconds of each of `times` exits.
+fn exits(machine: &RefCell<Machine>, times: u32) -> Result<f64> {
+    let mut machine = machine.borrow_mut();
     let start = Instant::now();
-    let (after, _unused) = run(before, host)?;
-    let took = us(start);
-    *idle = Some(after);
+    (0..times).try_for_each(|_| machine.exit())?;
+    Ok(us(start) / f64::from(times))
+}
+
+/// Microseconds of each of `times` more runs of the same micro-VM. A host that is not used is given back, to be dropped
+/// later.
+fn again(
+    idle: &RefCell<Option<Idle>>,
+    times: u32,
+    run: impl Fn(Idle, Host) -> Result<(Idle, Option<Host>)>,
+) -> Result<f64> {
+    let hosts = (0..times).map(|_| silent_host()).collect::<Result<Vec<_>>>()?;
+    let mut unused = Vec::with_capacity(hosts.len());
+    let mut now = idle.take().context("the run before failed")?;
+    let start = Instant::now();
+    for host in hosts {
+        let (after, rest) = run(now, host)?;
+        now = after;
+        unused.push(rest);
+    }
+    let took = us(start) / f64::from(times);
+    idle.replace(Some(now));
     Ok(took)
 }
 

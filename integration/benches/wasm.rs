@@ -20,7 +20,7 @@ use integration::{cargo, hyperlight, process, programs, target_directory, worksp
 const SPEED: f64 = 0.97;
 
 /// Runs of a program on each side, unless they take longer together than [`TIME_MAX`].
-const RUNS: usize = 9;
+const RUNS: usize = 25;
 
 /// Time for one program, both sides together.
 const TIME_MAX: Duration = Duration::from_secs(18);

@@ -297,7 +297,9 @@ impl Sandbox {
     /// There is none, or it is being created.
     pub fn task(&self, id: &str) -> Result<Arc<Container>, Error> {
         match self.lock().get(id) {
-            Some(Entry::Ready(container) | Entry::Deleting(container, _)) => Ok(Arc::clone(container)),
+            Some(Entry::Ready(container) | Entry::Deleting(container, _)) => {
+                Ok(Arc::clone(container))
+            }
             Some(Entry::Creating(_)) => Err(Error::Busy(id.to_owned())),
             None => Err(Error::NoTask(id.to_owned())),
         }
