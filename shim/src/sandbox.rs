@@ -7,42 +7,37 @@
 //! leaves nothing. The runtime has one thread: what happens between two awaits happens at once.
 
 mod abandoned;
+mod deletion;
 mod exec;
 mod hooks;
 mod linux;
 mod place;
 mod pod;
+mod program;
 mod steps;
 mod update;
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::address;
-use crate::aot::{AotCache, CompiledProgram, Origin, Wasm};
-use crate::artifact::{self, ArtifactError};
-use crate::bundle::{Bundle, BundleError, Namespace, Pod, Role};
-use crate::compile::{CompileError, Entry as ProgramEntry};
+use crate::aot::AotCache;
+use crate::artifact::ArtifactError;
+use crate::bundle::{BundleError, Namespace, Pod, Role};
 use crate::container::{Container, Held};
-use crate::containerd::{Containerd, content_dir};
-use crate::counts::{Origins, Totals};
+use crate::counts::Totals;
 use crate::error::Error;
 use crate::events::Events;
 use crate::hooks::Hooks;
 use crate::launch::{Idle, ProcessEnd, Program, Work};
 use crate::rootfs::MountSource;
-use crate::snapshots;
-use crate::state::Exit;
 use crate::stdio::{self, Owner, StdioPaths};
 
+use self::program::Given;
 use self::steps::{timed, timed_async};
 
 pub use self::exec::AddExec;
@@ -227,69 +222,6 @@ impl Sandbox {
         done.unwrap_or_else(|_panicked| Err(Error::CutOff(id.to_owned())))
     }
 
-    /// Deletes a task that has ended, or that is being created: a containerd that was killed in the middle asks for
-    /// that when it starts again, and never more. Where it is being deleted, what comes of that is waited for: who is
-    /// told that there is none of that name takes everything of it away.
-    ///
-    /// # Errors
-    ///
-    /// There is none of that name, it has not ended, or something of it cannot be removed; then it
-    /// stays and may be deleted again.
-    pub async fn delete(&self, id: &str) -> Result<(Arc<Container>, Exit), Error> {
-        let Some(mut is_over) = self.is_over(id) else { return self.delete_standing(id).await };
-        let (sandbox, name) = (self.clone(), id.to_owned());
-        let deleted = tokio::spawn(async move {
-            let _ = is_over.changed().await;
-            let container = sandbox.task(&name)?;
-            // One that has ended meanwhile is as good.
-            let _ = container.kill("", SIGKILL, true);
-            container.wait().await;
-            sandbox.delete_standing(&name).await
-        });
-        deleted.await.unwrap_or(Err(Error::CutOff(id.to_owned())))
-    }
-
-    /// What tells that the creation or deletion of task `id` is over, if one goes on.
-    fn is_over(&self, id: &str) -> Option<IsOver> {
-        match self.lock().get(id) {
-            Some(Entry::Creating(is_over) | Entry::Deleting(_, is_over)) => Some(is_over.clone()),
-            Some(Entry::Ready(_)) | None => None,
-        }
-    }
-
-    /// Deletes a task of which nothing else is being made.
-    async fn delete_standing(&self, id: &str) -> Result<(Arc<Container>, Exit), Error> {
-        let (container, deleting) = self.begin_delete(id)?;
-        let sandbox = self.clone();
-        let (send, receive) = oneshot::channel();
-        tokio::spawn(async move {
-            if let Some(stdio) = container.take_stdio() {
-                stdio.finish().await;
-            }
-            let released = Arc::clone(&container);
-            let outcome = tokio::task::spawn_blocking(move || released.release()).await;
-            let id = container.id().to_owned();
-            let answer = match outcome {
-                Ok(Ok(exit)) => {
-                    sandbox.remove(&id);
-                    sandbox.events.deleted(&container, exit);
-                    Ok((container, exit))
-                }
-                failed => {
-                    sandbox.lock().insert(id.clone(), Entry::Ready(container));
-                    Err(match failed {
-                        Ok(Err(error)) => Error::Container(error),
-                        Ok(Ok(_)) | Err(_) => Error::CutOff(id),
-                    })
-                }
-            };
-            // containerd may wait no longer.
-            let _ = send.send(answer);
-            drop(deleting);
-        });
-        receive.await.unwrap_or(Err(Error::CutOff(id.to_owned())))
-    }
-
     /// The task of that name.
     ///
     /// # Errors
@@ -338,20 +270,6 @@ impl Sandbox {
     #[must_use]
     pub fn events(&self) -> &Events {
         &self.events
-    }
-
-    /// The task, and what is dropped when its deletion is over.
-    fn begin_delete(&self, id: &str) -> Result<(Arc<Container>, watch::Sender<()>), Error> {
-        let mut tasks = self.lock();
-        let entry = tasks.get_mut(id).ok_or_else(|| Error::NoTask(id.to_owned()))?;
-        let container = match entry {
-            Entry::Ready(container) => Arc::clone(container),
-            Entry::Creating(_) | Entry::Deleting(..) => return Err(Error::Busy(id.to_owned())),
-        };
-        container.may_delete()?;
-        let (deleting, is_over) = watch::channel(());
-        *entry = Entry::Deleting(Arc::clone(&container), is_over);
-        Ok((container, deleting))
     }
 
     async fn prepare_and_launch(
@@ -469,47 +387,6 @@ impl Sandbox {
         Ok(alive.map_or_else(|| vmm.spawn_in(&Namespace::New), Ok)?)
     }
 
-    /// The compiled program of a container, from the node's cache or compiled, and what it is
-    /// called.
-    async fn program(
-        &self,
-        id: &str,
-        bundle: &Bundle,
-        is_mounted: watch::Receiver<bool>,
-        find: &mut Duration,
-        program: &mut Duration,
-    ) -> Result<(CompiledProgram, Given, String), Error> {
-        let wasm = timed_async(find, self.wasm(id, bundle, is_mounted)).await?;
-        let environment = Arc::clone(&self.environment);
-        let name = wasm.name().to_owned();
-        let compile = tokio::task::spawn_blocking(move || {
-            let program = compile(&environment.cache, &wasm, ProgramEntry::Task)
-                .map_err(|source| Error::Compile { name: wasm.name().to_owned(), source })?;
-            let given = Given::new(&environment, &program).map_err(Error::Descriptor)?;
-            Ok((program, given))
-        });
-        let compiled = timed_async(program, compile).await;
-        match compiled.map_err(|_panicked| Error::CutOff(id.to_owned()))? {
-            Ok((program, given)) => Ok((program, given, name)),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn wasm(
-        &self,
-        id: &str,
-        bundle: &Bundle,
-        is_mounted: watch::Receiver<bool>,
-    ) -> Result<Wasm, Error> {
-        let Environment { containerd, namespace, .. } = &*self.environment;
-        let containerd = Containerd::connect(containerd, namespace).await?;
-        let containerd = match content_dir(&bundle.dir) {
-            Some(dir) => containerd.with_content_dir(dir),
-            None => containerd,
-        };
-        Ok(artifact::find(&containerd, id, bundle, is_mounted).await?)
-    }
-
     /// Makes a task of a launched container: it is listed, watched, and announced.
     fn adopt(
         &self,
@@ -544,58 +421,6 @@ async fn watch(sandbox: Sandbox, container: Arc<Container>, mut end: ProcessEnd)
         events.exited(&container, exit);
     });
     sandbox.ends.notify_one();
-}
-
-/// What a VMM process is given beside its program.
-struct Given {
-    /// The guest image, or an empty file.
-    image: File,
-    /// The program's snapshot, or an empty file.
-    snapshot: File,
-    /// Whether that was in the cache.
-    from_cache: bool,
-}
-
-impl Given {
-    fn new(environment: &Environment, program: &CompiledProgram) -> io::Result<Self> {
-        let Environment { cache, vmm, .. } = environment;
-        let image = snapshots::image(cache).map_or_else(empty_file, Ok)?;
-        let found = snapshots::find_or_make(cache, program, &vmm.file);
-        let from_cache = found.as_ref().is_some_and(|it| !it.is_new);
-        let snapshot = found.map_or_else(empty_file, |it| Ok(it.file))?;
-        Ok(Self { image, snapshot, from_cache })
-    }
-
-    /// What a start of `program` from this starts from.
-    fn origins(&self, program: &CompiledProgram) -> Origins {
-        let compiled = !matches!(program.origin, Origin::Cached { .. });
-        Origins { compiled, from_snapshot: self.from_cache }
-    }
-}
-
-fn empty_file() -> io::Result<File> {
-    Ok(File::from(memfd_create("none", MemfdFlags::CLOEXEC)?))
-}
-
-fn compile(
-    cache: &AotCache,
-    wasm: &Wasm,
-    entry: ProgramEntry,
-) -> Result<CompiledProgram, CompileError> {
-    let name = wasm.name();
-    let waiting = || log::info!(program = name; "compiling");
-    let program = cache.program(wasm, entry, &waiting)?;
-    match &program.origin {
-        Origin::Cached { path } => log::debug!(program = name; "cached at {}", path.display()),
-        Origin::Compiled { path, cost } => {
-            log::info!(program = name; "compiled in {cost} to {}", path.display());
-        }
-        Origin::Uncached { cause, cost } => log::warn!(
-            program = name;
-            "compiled in {cost}, not cached: {}", crate::error::line(cause)
-        ),
-    }
-    Ok(program)
 }
 
 #[cfg(test)]

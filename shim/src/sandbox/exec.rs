@@ -11,7 +11,8 @@ use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
-use super::{Given, Sandbox, compile};
+use super::Sandbox;
+use super::program::{Given, compile};
 use crate::aot::CompiledProgram;
 use crate::artifact::{self, ArtifactError};
 use crate::bundle::{Bundle, Namespace};
