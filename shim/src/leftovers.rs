@@ -41,13 +41,16 @@ pub struct Leftovers {
     /// Its hooks, of which those of the end are to be run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hooks: Option<Hooks>,
+    /// Its bundle, in the record that its pod has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bundle: Option<PathBuf>,
 }
 
 impl Leftovers {
     /// The record of a task whose control group is at `cgroup`, below the root of each hierarchy.
     #[must_use]
     pub fn of(cgroup: &Path) -> Self {
-        Self { cgroup: Path::new("/").join(cgroup), linux: None, hooks: None }
+        Self { cgroup: Path::new("/").join(cgroup), linux: None, hooks: None, bundle: None }
     }
 
     /// The same of a Linux container that the node's OCI runtime knows as `id`.
@@ -96,14 +99,17 @@ impl Leftovers {
     }
 
     /// Writes the record of task `id` into the bundle of its `pod` too: containerd may remove the task's own before
-    /// it asks for what is left of a pod whose shim has died.
+    /// it asks for what is left of a pod whose shim has died, or never ask for what that task itself has left.
     ///
     /// # Errors
     ///
     /// The file cannot be written.
     pub fn write_for_pod(&self, bundle: &Path, pod: Option<&str>, id: &str) -> Result<(), Error> {
         match pod.and_then(|pod| in_pod(bundle, pod, id)) {
-            Some(path) => self.write_to(path),
+            Some(path) => {
+                let record = Self { bundle: Some(bundle.to_owned()), ..self.clone() };
+                record.write_to(path)
+            }
             None => Ok(()),
         }
     }
@@ -201,6 +207,9 @@ pub fn remove_tasks_of_pod(bundle: &Path, namespace: &str) -> Result<(), Error> 
 fn remove_task_of_pod(bundle: &Path, namespace: &str, path: &Path) -> Result<(), Error> {
     let Some(record) = Leftovers::read(path)? else { return Ok(()) };
     record.remove(bundle, namespace)?;
+    if let Some(bundle) = &record.bundle {
+        rootfs::unmount_all(&bundle.join("rootfs"))?;
+    }
     if let Some(hooks) = record.hooks {
         hooks.stopped();
     }
@@ -211,6 +220,8 @@ fn remove_task_of_pod(bundle: &Path, namespace: &str, path: &Path) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use rustix::mount::MountFlags;
+
     use super::*;
 
     #[test]
@@ -277,6 +288,25 @@ mod tests {
         record.write_for_pod(&task, Some("pod"), "task").unwrap();
 
         assert!(remove_tasks_of_pod(&pod, "k8s.io").is_err());
+    }
+
+    #[test]
+    fn what_a_task_of_a_pod_has_mounted_goes_with_the_pod() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pod, task) = (dir.path().join("pod"), dir.path().join("task"));
+        let rootfs = task.join("rootfs");
+        fs::create_dir(&pod).unwrap();
+        fs::create_dir_all(&rootfs).unwrap();
+        let none = None::<&std::ffi::CStr>;
+        rustix::mount::mount("none", &rootfs, "tmpfs", MountFlags::empty(), none).unwrap();
+        let record = Leftovers::of(Path::new("hyperlight-test/absent"));
+        record.write_for_pod(&task, Some("pod"), "task").unwrap();
+
+        remove_tasks_of_pod(&pod, "test").unwrap();
+
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        assert!(!mounts.contains(rootfs.to_str().unwrap()), "{mounts}");
+        assert_eq!(fs::read_dir(&pod).unwrap().count(), 0);
     }
 
     #[test]
