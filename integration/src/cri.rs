@@ -312,7 +312,7 @@ impl Cri {
     ///
     /// The kernel does not take it.
     pub fn limit_memory(&self, sandbox: &Sandbox, bytes: u64) -> Result<()> {
-        let below = sandbox.cgroup();
+        let below = cgroup(&sandbox.config);
         let (v1, v2) = ("/sys/fs/cgroup/memory", "/sys/fs/cgroup");
         let v1 = Path::new(v1).join(below).join("memory.limit_in_bytes");
         let v2 = Path::new(v2).join(below).join("memory.max");
@@ -326,14 +326,7 @@ impl Cri {
     ///
     /// Something is left in it.
     pub fn remove_cgroup(&self, sandbox: &Sandbox) -> Result<()> {
-        // Of each hierarchy (cgroup v1), or of the only one.
-        let mut roots = leaks::names("/sys/fs/cgroup".as_ref());
-        roots.push("/sys/fs/cgroup".into());
-        let below = sandbox.cgroup();
-        let cgroups: Vec<_> = roots.iter().map(|root| root.join(below)).collect();
-        wait_until("the pod's cgroup to be empty", Duration::from_secs(20), || {
-            cgroups.iter().all(|it| fs::remove_dir(it).is_ok() || !it.exists())
-        })
+        remove_cgroup(&sandbox.config)
     }
 
     /// `crictl port-forward`: a pod's port on a free port of this machine's loopback.
@@ -379,19 +372,21 @@ impl Cri {
     }
 }
 
-impl Sandbox {
-    /// Its cgroup, below the root of each hierarchy.
-    fn cgroup(&self) -> &str {
-        text(&self.config["linux"]["cgroup_parent"]).trim_start_matches('/')
-    }
-}
-
 impl Pod {
     /// Has another runtime run it, by its name among those of the node.
     #[must_use]
     pub fn handler(mut self, handler: &'static str) -> Self {
         self.handler = handler;
         self
+    }
+
+    /// As [`Cri::remove_cgroup`], of a pod that may not have been made.
+    ///
+    /// # Errors
+    ///
+    /// Something is left in it.
+    pub fn remove_cgroup(&self) -> Result<()> {
+        remove_cgroup(&self.config)
     }
 }
 
@@ -412,6 +407,22 @@ pub fn container(name: &str, reference: &str, command: &[&str]) -> Value {
         "command": command,
         "log_path": format!("{name}.log"),
         "linux": {},
+    })
+}
+
+/// The cgroup of a pod, below the root of each hierarchy.
+fn cgroup(config: &Value) -> &str {
+    text(&config["linux"]["cgroup_parent"]).trim_start_matches('/')
+}
+
+fn remove_cgroup(config: &Value) -> Result<()> {
+    // Of each hierarchy (cgroup v1), or of the only one.
+    let mut roots = leaks::names("/sys/fs/cgroup".as_ref());
+    roots.push("/sys/fs/cgroup".into());
+    let below = cgroup(config);
+    let cgroups: Vec<_> = roots.iter().map(|root| root.join(below)).collect();
+    wait_until("the pod's cgroup to be empty", Duration::from_secs(20), || {
+        cgroups.iter().all(|it| fs::remove_dir(it).is_ok() || !it.exists())
     })
 }
 

@@ -25,6 +25,7 @@ mod node;
 pub mod oci;
 pub mod process;
 pub mod programs;
+pub mod random;
 mod registry;
 pub mod run;
 pub mod scratch;

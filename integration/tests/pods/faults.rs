@@ -245,7 +245,7 @@ fn pid_of(cri: &Cri, arguments: &[&str]) -> i32 {
     i32::try_from(told["info"]["pid"].as_i64().unwrap()).unwrap()
 }
 
-fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     // One that has ended meanwhile is as good.
     let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
 }

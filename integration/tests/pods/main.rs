@@ -8,6 +8,7 @@
 mod containers;
 mod faults;
 mod lifecycle;
+mod lives;
 mod namespaces;
 mod network;
 mod sidecars;

@@ -4,9 +4,10 @@
 //! failure has printed.
 
 use std::fs;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use integration::process::{self, HANG_LIMIT, wait_until};
+use integration::random::{Random, number};
 use integration::{Code, Exec, Node, RUNTIME, Tasks, micro_vms, require_kvm, say};
 
 use super::Fixture;
@@ -25,50 +26,29 @@ const LIVES: u64 = 250;
 /// The longest time from the beginning of a life to the kill: that of an undisturbed one, about.
 const LIFE: Duration = Duration::from_millis(250);
 
-/// Numbers of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|value| value.parse().unwrap())
-}
-
 #[test]
 fn nothing_is_left_of_lives_with_a_process_killed_at_any_moment() {
     require_kvm!();
     let count = number("HYPERLIGHT_TEST_LIFECYCLES").unwrap_or(LIVES);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let seed = number("HYPERLIGHT_TEST_SEED").unwrap_or(now.as_secs());
-    say(&format!("{count} lives with random kills: HYPERLIGHT_TEST_SEED={seed}"));
-    let mut random = Random(seed);
+    let mut random = Random::new(&format!("{count} lives with random kills"));
     let Fixture { tasks, reference, node, .. } = Fixture::new("spin", &[]);
     let mut it = Lives { tasks, reference, node };
     for life in 0..count {
         if life % 100 == 99 {
             say(&format!("life {} of {count}", life + 1));
         }
-        let told = format!("life {life} of HYPERLIGHT_TEST_SEED={seed}");
-        live(&mut it, &mut random, life, &told);
+        live(&mut it, &mut random, life);
     }
 }
 
-/// One life; `told` names it in failures.
-fn live(it: &mut Lives, random: &mut Random, life: u64, told: &str) {
+fn live(it: &mut Lives, random: &mut Random, life: u64) {
+    let told = format!("life {life} of {random}");
     let id = format!("life-{life}");
     let (containerd, shims) = (it.node.containerd(), it.node.shims());
     assert!(shims.is_empty(), "{told}: {shims:?}");
     let victim = random.below(8);
     let delay = Duration::from_micros(random.below(LIFE.as_micros().try_into().unwrap()));
-    let choice = random.below(u64::MAX);
+    let mut choice = Random::from(random.below(u64::MAX));
     let (executes, pauses) = (random.below(2) == 0, random.below(2) == 0);
     let mut command = it.node.ctr_command(["container", "create", "--runtime", RUNTIME]);
     process::run(command.args([&it.reference, &id])).unwrap().success().unwrap();
@@ -78,10 +58,11 @@ fn live(it: &mut Lives, random: &mut Random, life: u64, told: &str) {
             std::thread::sleep(delay);
             match victim {
                 0 => kill(containerd),
-                1..4 => pick(&node.shims(), choice).into_iter().for_each(kill),
+                // At once with its server, a shim's start action cannot but leave the socket: only one.
+                1..4 => choice.pick(&node.shims()).into_iter().for_each(kill),
                 _ => {
                     let vms: Vec<_> = micro_vms().into_iter().map(|vm| vm.pid).collect();
-                    pick(&vms, choice).into_iter().for_each(kill);
+                    choice.pick(&vms).into_iter().for_each(kill);
                 }
             }
         });
@@ -111,12 +92,6 @@ fn remove_hidden_bundles(node: &Node) {
             fs::remove_dir_all(entry.path()).unwrap();
         }
     }
-}
-
-/// One of several: at once with its server, a shim's start action cannot but leave the socket.
-fn pick(pids: &[i32], choice: u64) -> Option<i32> {
-    let count = u64::try_from(pids.len()).unwrap();
-    pids.get(usize::try_from(choice.checked_rem(count)?).unwrap()).copied()
 }
 
 fn steps(tasks: &Tasks, id: &str, executes: bool, pauses: bool) {
