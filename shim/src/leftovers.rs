@@ -206,10 +206,11 @@ pub fn remove_tasks_of_pod(bundle: &Path, namespace: &str) -> Result<(), Error> 
 
 fn remove_task_of_pod(bundle: &Path, namespace: &str, path: &Path) -> Result<(), Error> {
     let Some(record) = Leftovers::read(path)? else { return Ok(()) };
-    record.remove(bundle, namespace)?;
-    if let Some(bundle) = &record.bundle {
-        rootfs::unmount_all(&bundle.join("rootfs"))?;
-    }
+    let removed = record.remove(bundle, namespace);
+    let unmounted =
+        record.bundle.map_or(Ok(()), |bundle| rootfs::unmount_all(&bundle.join("rootfs")));
+    removed?;
+    unmounted?;
     if let Some(hooks) = record.hooks {
         hooks.stopped();
     }
