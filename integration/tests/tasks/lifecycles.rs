@@ -1,6 +1,6 @@
 //! Many lives of tasks with a process killed at a random moment of each; nothing may be left after any.
 //!
-//! `HYPERLIGHT_TEST_LIFECYCLES` says how many, as 1000, which take three minutes; `HYPERLIGHT_TEST_SEED` repeats what a
+//! `HYPERLIGHT_TEST_LIFECYCLES` says how many, as 1000, which take four minutes; `HYPERLIGHT_TEST_SEED` repeats what a
 //! failure has printed.
 
 use std::fs;
