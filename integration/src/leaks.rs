@@ -30,6 +30,10 @@ pub(crate) const BRIDGE_PREFIX: &str = "hl-";
 /// Directories that a runtime, its containerd or its clients write to besides the run's own.
 const STATE_DIRECTORIES: &[&str] = &["/run", "/var/lib", "/dev/shm", "/tmp"];
 
+/// Directories that stay, with those below them down to a depth: what is there for good once something was run. The
+/// runtime has one for each kind of state, and in it one for each namespace of containerd.
+const PLACES: &[(&str, usize)] = &[("/run/containerd", 1), ("/run/hyperlight", 2)];
+
 /// What of those directories counts: names that begin so, and everything below them.
 const STATE_NAMES: &[&str] = &["containerd", "hyperlight", "shim", "wasmtime", "memfd"];
 
@@ -323,7 +327,12 @@ pub(crate) fn directories(root: &Path) -> Vec<PathBuf> {
 
 fn add_files(path: &Path, lines: &mut BTreeSet<String>) {
     let Ok(metadata) = fs::symlink_metadata(path) else { return };
-    lines.insert(format!("file {}", path.display()));
+    let is_place = |(place, depth): &(&str, usize)| {
+        path.strip_prefix(place).is_ok_and(|below| below.iter().count() <= *depth)
+    };
+    if !(metadata.is_dir() && PLACES.iter().any(is_place)) {
+        lines.insert(format!("file {}", path.display()));
+    }
     if metadata.is_dir() {
         names(path).iter().for_each(|path| add_files(path, lines));
     }
