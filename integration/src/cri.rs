@@ -293,7 +293,30 @@ impl Cri {
     ///
     /// The command fails.
     pub fn stop_pod(&self, sandbox: &Sandbox) -> Result<()> {
-        self.text(&["stopp", &sandbox.id]).map(drop)
+        self.stop(&["stopp", &sandbox.id])
+    }
+
+    /// `crictl stop [OPTIONS] CONTAINER`.
+    ///
+    /// # Errors
+    ///
+    /// The command fails.
+    pub fn stop_container(&self, id: &str, options: &[&str]) -> Result<()> {
+        self.stop(&[&["stop"], options, &[id]].concat())
+    }
+
+    /// Asks once more, as the kubelet does, if containerd forgot a task while it passed a signal on: of one that has
+    /// just ended by itself it closes the connection (`shimTask.delete` of core/runtime/v2/shim.go). Its shim must
+    /// be there then.
+    fn stop(&self, arguments: &[&str]) -> Result<()> {
+        let shims = self.node.shims();
+        let asked = self.text(arguments).or_else(|error| {
+            let closed = format!("{error:#}").contains("ttrpc: closed");
+            let now = self.node.shims();
+            let again = closed && shims.iter().all(|shim| now.contains(shim));
+            if again { self.text(arguments) } else { Err(error) }
+        });
+        asked.map(drop)
     }
 
     /// `crictl rmp`: removes a pod and its containers. Removes its cgroup, which must be empty.

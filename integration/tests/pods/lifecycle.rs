@@ -26,13 +26,13 @@ fn a_container_that_is_stopped_ends_and_is_removed() {
     let cri = start();
     let reference = pull(&cri, "tcp_server.rs_p2");
     let (sandbox, id) = serve(&cri, &reference, "stopped");
-    cri.text(&["stop", "--timeout", "30", &id]).unwrap();
+    cri.stop_container(&id, &["--timeout", "30"]).unwrap();
     let status = cri.status(&id).unwrap();
     assert_eq!(status["state"], "CONTAINER_EXITED", "{status:#}");
     // Ended by SIGTERM, as a Linux program without a handler is, and not by the SIGKILL that would follow.
     assert_eq!(status["exitCode"], 143, "{status:#}");
     // Again is as good.
-    cri.text(&["stop", &id]).unwrap();
+    cri.stop_container(&id, &[]).unwrap();
     cri.text(&["rm", &id]).unwrap();
     assert_eq!(cri.json(&["ps", "--all"]).unwrap()["containers"], json!([]));
     remove(&cri, &sandbox);

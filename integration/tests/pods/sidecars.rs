@@ -22,7 +22,7 @@ fn a_linux_sidecar_and_a_component_speak_over_localhost() {
     let client = cri.run(&sandbox, &script("client", &busybox, client)).unwrap();
     wait_for_line(&cri, &sandbox, "client", "0 from Linux");
     assert_eq!(cri.node().shims().len(), 1, "one shim for the pod");
-    cri.text(&["stop", &client]).unwrap();
+    cri.stop_container(&client, &[]).unwrap();
     remove(&cri, &sandbox);
 }
 
