@@ -29,10 +29,12 @@ read -r passed failed ignored < <(awk '/^test result: / { p += $4; f += $6; i +=
     END { print p + 0, f + 0, i + 0 }' "$log")
 skipped=$(grep -c . <<<"$skips")
 [ -z "$skips" ] || echo "$skips"
-# What failed is told once more, where it is not lost among the output of the other tests.
-awk '/^failures:$/ { inside = !inside; told = 30; next }
-    inside && /^---- / { told = 0; print "\nfailed: " $2 }
-    inside && !/^---- / && told++ < 30 { print "    " $0 }' "$log"
+# What failed is told once more, where it is not lost among the output of the other tests: what it said up to a
+# backtrace or containerd's log, which is above.
+awk '/^failures:$/ { inside = !inside; told = 20; next }
+    inside && /^---- / { told = 0; print "\nfailed: " $2; next }
+    /^ *[Ss]tack backtrace:$/ || /^the end of containerd.s log:$/ { told = 20 }
+    inside && NF && told < 20 { told++; print "    " substr($0, 1, 400) }' "$log"
 # A build that fails, or a test binary that dies, has no result line.
 if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then failed=1; fi
 if [ $((passed - skipped)) -le 0 ] && [ "$failed" -eq 0 ]; then
