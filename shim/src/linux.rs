@@ -7,6 +7,7 @@
 //!
 //! Source: OCI runtime specification 1.2, runtime.md; runc(8).
 
+mod bound;
 mod orphans;
 
 use std::env;
@@ -202,6 +203,7 @@ impl LinuxContainer {
         command.arg("--log").arg(self.bundle.join(LOG_FILE)).args(["--log-format", "json", action]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.kill_on_drop(true);
+        bound::end_with_caller(&mut command);
         command
     }
 

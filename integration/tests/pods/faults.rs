@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 
 use integration::cri::{Sandbox, container};
-use integration::process::{HANG_LIMIT, wait_until};
+use integration::process::{self, HANG_LIMIT, wait_until};
 use integration::{Cri, micro_vms, require_kvm, tools};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -40,8 +41,8 @@ fn pods_outlive_a_containerd_that_is_killed() {
     let client = "while true; do echo said afterwards | nc 127.0.0.1 9001; sleep 0.1; done";
     let client = cri.run(&sandbox, &script("client", &busybox, client)).unwrap();
     wait_for_line(&cri, &sandbox, "sidecar", "said afterwards");
-    cri.text(&["stop", &client]).unwrap();
-    cri.text(&["stop", "--timeout", "30", &serving]).unwrap();
+    cri.stop_container(&client, &[]).unwrap();
+    cri.stop_container(&serving, &["--timeout", "30"]).unwrap();
     assert_eq!(cri.status(&serving).unwrap()["exitCode"], 143);
     remove(&cri, &sandbox);
 }
@@ -143,6 +144,32 @@ rows! {
     the_sidecar_is_killed_during_an_exec: Executing, Sidecar;
 }
 
+/// It would go on with a root file system that is taken away.
+#[test]
+fn a_shim_that_is_killed_takes_the_oci_runtime_with_it() {
+    require_kvm!();
+    let mut cri = start();
+    let busybox = cri.pull_busybox().unwrap();
+    let sandbox = cri.run_pod(&cri.pod("cut-off")).unwrap();
+    let sidecar = cri.create(&sandbox, &script("sidecar", &busybox, "exec sleep 1234567")).unwrap();
+    let gone_on = runc_directory(&cri).join("gone-on");
+    before_runc(&cri, "create", &format!("sleep 2; echo >{}", gone_on.display()));
+
+    let client = process::start(&mut cri.command(&["start", &sidecar])).unwrap();
+    let armed = runc_directory(&cri).join("armed");
+    wait_until("runc to be called", HANG_LIMIT, || !armed.exists()).unwrap();
+    cri.node().shims().into_iter().for_each(kill);
+
+    let started = process::finish(client).unwrap();
+    assert_ne!(started.code(), 0, "{started:?}");
+    remove_at_last(&cri, &sandbox);
+    let ended = || cri.node().processes().is_empty();
+    wait_until("the program before runc to end", HANG_LIMIT, ended).unwrap();
+    assert!(!gone_on.exists(), "it has outlived the shim");
+    // With the bundle that containerd keeps until then.
+    cri.restart_containerd().unwrap();
+}
+
 fn row(step: Step, victim: Victim) {
     let mut cri = start();
     let (spin, busybox) = (pull(&cri, "spin"), cri.pull_busybox().unwrap());
@@ -228,7 +255,7 @@ fn reach(cri: &Cri, sandbox: &Sandbox, step: Step, [spin, busybox]: [&str; 2]) -
         }
         Step::Exited | Step::Stopped => {
             for id in &ids {
-                cri.text(&["stop", "--timeout", "0", id]).unwrap();
+                cri.stop_container(id, &["--timeout", "0"]).unwrap();
             }
             if step == Step::Stopped {
                 cri.stop_pod(sandbox).unwrap();
@@ -252,14 +279,21 @@ pub(crate) fn kill(pid: i32) {
 
 /// Puts a program before runc: at its next `action` it is killed after `delay`, a number of seconds.
 fn kill_runc(cri: &Cri, action: &str, delay: &str) {
+    let kill = format!("{{ sleep {delay}; kill -9 $$; }} </dev/null >/dev/null 2>&1 &");
+    before_runc(cri, action, &kill);
+}
+
+/// Puts a program before runc, which at its next `action` runs some `shell` first. Where it begins,
+/// the file `armed` beside it goes.
+fn before_runc(cri: &Cri, action: &str, shell: &str) {
     let runc = tools::tree("runc").unwrap().file(&["runc"]).unwrap();
-    let bin = cri.node().directory().join("bin");
+    let bin = runc_directory(cri);
     fs::create_dir_all(&bin).unwrap();
     let armed = bin.join("armed");
     let program = format!(
         "#!/bin/sh\n\
          case \" $* \" in *' {action} '*)\n\
-             rm {armed} 2>/dev/null && {{ sleep {delay}; kill -9 $$; }} </dev/null >/dev/null 2>&1 &;;\n\
+             if rm {armed} 2>/dev/null; then {shell}\n fi;;\n\
          esac\n\
          exec {runc} \"$@\"\n",
         armed = armed.display(),
@@ -271,6 +305,11 @@ fn kill_runc(cri: &Cri, action: &str, delay: &str) {
     fs::write(&partial, program).unwrap();
     fs::set_permissions(&partial, fs::Permissions::from_mode(0o755)).unwrap();
     fs::rename(partial, whole).unwrap();
+}
+
+/// The directory of that program, which is the first of the shim's `PATH`.
+fn runc_directory(cri: &Cri) -> PathBuf {
+    cri.node().directory().join("bin")
 }
 
 /// Moments at which runc has done nothing, something, and most of what it does, in seconds.
