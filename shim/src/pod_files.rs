@@ -1,21 +1,22 @@
 //! The files of a pod that each of its containers has in its own place: `/etc/hostname`, `/etc/hosts`,
 //! `/etc/resolv.conf`, and the memory that they share, `/dev/shm`.
 //!
-//! Rule: they are made only where containerd leaves the pod to the shim. They lie in the pod's bundle, and the
-//! `config.json` of each container is given the mounts that it does not have yet: from there on micro-VMs and Linux
-//! containers find what containerd would have written for them.
+//! Rule: they are made only where containerd leaves the pod to the shim. They lie in the pod's bundle, but for the
+//! memory: containerd cannot remove a directory with a mount in it. The `config.json` of each container is given the
+//! mounts that it does not have yet: from there on micro-VMs and Linux containers find what containerd would have
+//! written for them.
 //!
 //! Source: OCI runtime specification 1.2, config.md, "Mounts"; k8s.io/cri-api, `DNSConfig`, `NamespaceOption`.
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::bundle::{BundleError, read_config};
 use crate::error::Error;
-use crate::rootfs::{MountSource, Rootfs, RootfsError, unmount_all};
+use crate::rootfs::{MountSource, Rootfs, RootfsError, remove_directory, unmount_all};
 
 /// Their directory in the bundle of the pod.
 const DIR: &str = "pod";
@@ -25,6 +26,9 @@ const MEMORY_KIB: u32 = 64 << 10;
 
 /// Where the shared memory is for a program, and on the node.
 const MEMORY: &str = "/dev/shm";
+
+/// Where that of each pod is mounted, by the namespace of containerd and the name of the pod.
+const MEMORIES: &str = "/run/hyperlight/shm";
 
 /// The files, by their names in the directory, and where a program looks for them.
 const FILES: [(&str, &str); 3] =
@@ -92,7 +96,7 @@ impl PodFiles {
             options: options.map(str::to_owned).to_vec(),
         };
         let mounts = if self.has_memory { vec![memory] } else { Vec::new() };
-        Ok(Rootfs::mount(memory_of(bundle), &mounts)?)
+        Ok(Rootfs::mount(memory_of(bundle), &mounts)?.with_directory())
     }
 }
 
@@ -145,12 +149,21 @@ fn is_on(mount: &Value, destination: &str) -> bool {
 ///
 /// The kernel refuses.
 pub fn remove(bundle: &Path) -> Result<(), RootfsError> {
-    unmount_all(&memory_of(bundle))
+    let memory = memory_of(bundle);
+    unmount_all(&memory)?;
+    remove_directory(&memory);
+    Ok(())
 }
 
-/// Where the shared memory of the pod of `bundle` is mounted, if it is its own.
+/// Where the shared memory of the pod of `bundle`, which is `.../NAMESPACE/POD`, is mounted, if it is its own.
 fn memory_of(bundle: &Path) -> PathBuf {
-    bundle.join(DIR).join("shm")
+    let name = |part| match part {
+        Component::Normal(name) => Some(name),
+        _ => None,
+    };
+    let mut names = bundle.components().rev().filter_map(name);
+    let (pod, namespace) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+    Path::new(MEMORIES).join(namespace).join(pod)
 }
 
 /// A file of the node; nothing, if the node has none.
@@ -239,6 +252,8 @@ mod tests {
             assert_eq!(found.len(), 1, "{kind}");
             assert_eq!(found[0]["source"], json!(source), "{kind}");
         }
+        remove(&pod).unwrap();
+        assert!(!memory_of(&pod).exists());
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub enum RootfsError {
 pub struct Rootfs {
     path: PathBuf,
     mounted: bool,
+    /// Whether the directory that it is mounted on goes with it.
+    has_directory: bool,
 }
 
 impl Rootfs {
@@ -73,7 +75,7 @@ impl Rootfs {
     ///
     /// The mount point cannot be made or a mount is refused; then nothing stays mounted.
     pub fn mount(path: PathBuf, mounts: &[MountSource]) -> Result<Self, RootfsError> {
-        let mut rootfs = Self { path, mounted: false };
+        let mut rootfs = Self { path, mounted: false, has_directory: false };
         if mounts.is_empty() {
             return Ok(rootfs);
         }
@@ -97,6 +99,13 @@ impl Rootfs {
         Ok(rootfs)
     }
 
+    /// The same, of which the directory goes with the mount.
+    #[must_use]
+    pub fn with_directory(mut self) -> Self {
+        self.has_directory = true;
+        self
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -112,6 +121,9 @@ impl Rootfs {
         if self.mounted {
             unmount_all(&self.path)?;
             self.mounted = false;
+            if self.has_directory {
+                remove_directory(&self.path);
+            }
         }
         Ok(())
     }
@@ -123,6 +135,12 @@ impl Drop for Rootfs {
             log::error!("{}", crate::error::line(&error));
         }
     }
+}
+
+/// Removes a directory that something was mounted on, if it is there and empty.
+pub fn remove_directory(path: &Path) {
+    // What is in it is another's.
+    let _ = fs::remove_dir(path);
 }
 
 /// Unmounts everything that is mounted on `path`.

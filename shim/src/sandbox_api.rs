@@ -156,7 +156,7 @@ impl Service for SandboxService {
         request: api::ShutdownSandboxRequest,
     ) -> TtrpcResult<api::ShutdownSandboxResponse> {
         log::info!(sandbox = request.sandbox_id.as_str(); "shut down");
-        let ended = self.sandbox.end_pod(&request.sandbox_id).await;
+        let ended = self.sandbox.end_pod().await;
         ended.map_err(|error| failed("shut down sandbox", &error))?;
         self.exit.signal();
         Ok(api::ShutdownSandboxResponse::new())

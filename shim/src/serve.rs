@@ -248,8 +248,11 @@ async fn serve(flags: &Flags) -> Result<(), ServeError> {
     tokio::select! {
         () = exit.wait() => {}
         () = abandoned(&sandbox) => {
-            sandbox.close();
             log::warn!("nobody knows of this shim any more: it ends");
+            if let Err(error) = sandbox.end_pod().await {
+                log::warn!("{}", crate::error::line(&error));
+            }
+            sandbox.close();
         }
     }
     tokio::time::sleep(LAST_ANSWER).await;

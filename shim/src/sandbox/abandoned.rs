@@ -1,7 +1,8 @@
 //! A server that nobody can reach any more.
 //!
-//! Rule: one without a process of a task, whose bundle is gone, ends. containerd ends a server by Shutdown, but one
-//! that was killed, or whose disk is full, may never have come to know of a server that it has started.
+//! Rule: one without a process of a task, whose bundle is gone, ends, and with it a pod that it was left. containerd ends
+//! a server by Shutdown, but one that was killed, or whose disk is full, may never have come to know of a server that it
+//! has started, and one whose client waits no longer may give a pod up without a word.
 
 use std::time::Duration;
 
@@ -29,12 +30,12 @@ impl Sandbox {
         }
     }
 
-    /// Whether a task has a process, or is to have one.
+    /// Whether a task has a process, or is to have one. The holder of a pod that the shim was left is no task.
     fn has_process(&self) -> bool {
         self.lock().values().any(|entry| match entry {
             Entry::Creating(_) => true,
             Entry::Ready(container) | Entry::Deleting(container, _) => {
-                !matches!(container.state(), State::Stopped(_))
+                container.is_announced() && !matches!(container.state(), State::Stopped(_))
             }
         })
     }

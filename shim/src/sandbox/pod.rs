@@ -94,24 +94,28 @@ impl Sandbox {
     /// There is none of that name, or it cannot be ended.
     pub async fn stop_pod(&self, id: &str) -> Result<(), Error> {
         let pod = self.task(id)?;
-        for container in self.containers() {
-            container.kill("", SIGKILL, true)?;
-            container.wait().await;
-        }
+        self.kill_all().await?;
         pod.wait().await;
         Ok(())
     }
 
-    /// Ends pod `id` and removes everything in it; may be repeated. No task is created any more.
+    /// Ends what is there. Waits for the end.
+    async fn kill_all(&self) -> Result<(), Error> {
+        for container in self.containers() {
+            container.kill("", SIGKILL, true)?;
+            container.wait().await;
+        }
+        Ok(())
+    }
+
+    /// Ends the pod and removes everything in it, also what is being created: a containerd that waits no longer for a
+    /// pod asks for that at once, and never more. May be repeated. No task is created any more.
     ///
     /// # Errors
     ///
     /// Something cannot be removed.
-    pub async fn end_pod(&self, id: &str) -> Result<(), Error> {
-        match self.stop_pod(id).await {
-            Ok(()) | Err(Error::NoTask(_)) => {}
-            Err(error) => return Err(error),
-        }
+    pub async fn end_pod(&self) -> Result<(), Error> {
+        self.kill_all().await?;
         let names: Vec<_> = self.lock().keys().cloned().collect();
         for name in names {
             match self.delete(&name).await {

@@ -171,6 +171,28 @@ async fn a_task_that_is_deleted_while_it_is_being_created_ends_when_it_is_there(
 }
 
 #[tokio::test]
+async fn a_pod_that_is_shut_down_while_it_is_being_created_ends_when_it_is_there() {
+    let (sandbox, mut topics) = sandbox();
+    let (creating, is_over) = watch::channel(());
+    sandbox.lock().insert("t".to_owned(), Entry::Creating(is_over));
+    let end = tokio::spawn({
+        let sandbox = sandbox.clone();
+        async move { sandbox.end_pod().await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!end.is_finished());
+
+    add(&sandbox, "sleep 60").await;
+    drop(creating);
+
+    tokio::time::timeout(HANG, end).await.unwrap().unwrap().unwrap();
+    assert_eq!(topics(), ["/tasks/create", "/tasks/exit", "/tasks/delete"]);
+    assert!(sandbox.is_empty());
+    let next = CreateTask { id: "next".to_owned(), ..CreateTask::default() };
+    assert!(matches!(sandbox.create(next).await, Err(Error::Ending(_))));
+}
+
+#[tokio::test]
 async fn a_task_that_is_deleted_twice_at_once_is_deleted_once() {
     let (sandbox, mut topics) = sandbox();
     let task = add(&sandbox, "exit 3").await;
