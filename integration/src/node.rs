@@ -261,6 +261,15 @@ impl Node {
         self.idle.nothing_more(&self.kept_for_containers())
     }
 
+    /// As [`Node::nothing_left`], of everything but files of containerd.
+    ///
+    /// # Errors
+    ///
+    /// Lists what is left.
+    pub fn nothing_left_but_files(&self) -> Result<()> {
+        self.idle.nothing_more(&[])
+    }
+
     /// What is there only for containers and pods: containerd's and the runtimes' own files of each, open
     /// FIFOs, temporary files.
     fn kept_for_containers(&self) -> Vec<PathBuf> {
