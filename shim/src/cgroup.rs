@@ -9,7 +9,9 @@
 //! Sources: Linux `Documentation/admin-guide/cgroup-v1`, `cgroup-v2.rst`; OCI runtime spec,
 //! config-linux.
 
+mod error;
 mod freezer;
+mod hierarchies;
 mod limits;
 mod path;
 mod stats;
@@ -24,6 +26,9 @@ use std::time::{Duration, Instant};
 use oci_spec::runtime::LinuxResources;
 use rustix::process::{Pid, Signal, kill_process};
 
+pub use error::CgroupError;
+pub use hierarchies::Hierarchies;
+use hierarchies::{Mount, Version};
 pub use path::{PathError, parse as parse_path};
 pub use stats::Metrics;
 
@@ -36,213 +41,6 @@ const DEPARTURE_POLL: Duration = Duration::from_millis(5);
 
 /// How often a directory is made whose parent disappears meanwhile.
 const CREATE_ATTEMPTS: u32 = 100;
-
-/// What failed on the cgroup file system.
-#[derive(Debug, thiserror::Error)]
-pub enum CgroupError {
-    /// The mount table could not be read.
-    #[error("read the cgroup mounts from /proc/self/mountinfo")]
-    Mounts(#[source] io::Error),
-    /// Neither cgroup v1 nor v2 is mounted.
-    #[error("no cgroup file system is mounted: mount cgroup2 on /sys/fs/cgroup")]
-    NotMounted,
-    /// Someone else's processes are in the cgroup.
-    #[error(
-        "cgroup {} holds {count} process(es) already: give the container a cgroup of its own",
-        dir.display()
-    )]
-    InUse {
-        /// The directory.
-        dir: PathBuf,
-        /// How many processes.
-        count: usize,
-    },
-    /// The directory could not be made.
-    #[error("create cgroup {}", dir.display())]
-    Create {
-        /// The directory.
-        dir: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The process could not move in.
-    #[error("join the cgroup of {}", file.display())]
-    Join {
-        /// The file it is joined by.
-        file: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A limit could not be set.
-    #[error("set {} to {value}", file.display())]
-    Limit {
-        /// The cgroup file.
-        file: PathBuf,
-        /// The value.
-        value: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// A limit needs a controller that is not mounted or not enabled.
-    #[error("{file} = {value} needs the cgroup controller {controller:?}, which is not available")]
-    NoController {
-        /// The controller.
-        controller: &'static str,
-        /// The cgroup file.
-        file: String,
-        /// The value.
-        value: String,
-    },
-    /// Processes cannot be kept from running.
-    #[error(
-        "no cgroup freezer is available: mount the cgroup v1 controller \"freezer\", or cgroup2"
-    )]
-    NoFreezer,
-    /// The processes did not stand still.
-    #[error("the processes of cgroup {} did not stand still within {seconds} s", dir.display())]
-    NotFrozen {
-        /// The directory.
-        dir: PathBuf,
-        /// How long it was waited.
-        seconds: u64,
-    },
-    /// A counter could not be read.
-    #[error("read {}", file.display())]
-    Read {
-        /// The cgroup file.
-        file: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Killed processes did not leave.
-    #[error(
-        "{count} process(es) did not leave cgroup {} within {seconds} s of SIGKILL",
-        dir.display()
-    )]
-    StillInUse {
-        /// The directory.
-        dir: PathBuf,
-        /// How many processes.
-        count: usize,
-        /// How long it was waited.
-        seconds: u64,
-    },
-    /// The directory could not be removed.
-    #[error("remove cgroup {}", dir.display())]
-    Remove {
-        /// The directory.
-        dir: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-/// The cgroup file systems of this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hierarchies {
-    version: Version,
-    mounts: Vec<Mount>,
-    /// Where the v2 tree without controllers of a hybrid host is mounted.
-    unified: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    V1,
-    V2,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Mount {
-    /// v1: the controllers bound to this mount (`name=systemd` for a named one). v2: empty.
-    controllers: Vec<String>,
-    point: PathBuf,
-}
-
-impl Hierarchies {
-    /// Finds the mounted hierarchies. On a hybrid host (v1 controllers and an empty v2 tree) the v1
-    /// ones count, as they hold the controllers.
-    ///
-    /// # Errors
-    ///
-    /// The mount table cannot be read, or nothing is mounted.
-    pub fn of_this_host() -> Result<Self, CgroupError> {
-        let table = fs::read_to_string("/proc/self/mountinfo").map_err(CgroupError::Mounts)?;
-        Self::from_mountinfo(&table).ok_or(CgroupError::NotMounted)
-    }
-
-    /// Reads a mount table (proc(5), `/proc/pid/mountinfo`).
-    fn from_mountinfo(table: &str) -> Option<Self> {
-        let mut v1: Vec<Mount> = Vec::new();
-        let mut v2 = None;
-        for line in table.lines() {
-            let Some((mount, superblock)) = line.split_once(" - ") else { continue };
-            let Some(point) = mount.split(' ').nth(4).map(unescape) else { continue };
-            let mut fields = superblock.split(' ');
-            let (kind, options) = (fields.next(), fields.nth(1).unwrap_or_default());
-            match kind {
-                Some("cgroup2") => v2 = v2.or(Some(point)),
-                Some("cgroup") => {
-                    let controllers: Vec<String> = options
-                        .split(',')
-                        .filter(|option| {
-                            !GENERIC_OPTIONS.contains(option) && !option.contains("release_agent")
-                        })
-                        .map(str::to_owned)
-                        .collect();
-                    if !v1.iter().any(|mount| mount.controllers == controllers) {
-                        v1.push(Mount { controllers, point });
-                    }
-                }
-                Some(_) | None => {}
-            }
-        }
-        if !v1.is_empty() {
-            return Some(Self { version: Version::V1, mounts: v1, unified: v2 });
-        }
-        v2.map(|point| Self {
-            version: Version::V2,
-            mounts: vec![Mount { controllers: Vec::new(), point }],
-            unified: None,
-        })
-    }
-
-    /// The cgroup at `path` in every hierarchy; it need not exist. `path` is relative to the root
-    /// of the hierarchy and has no `..` ([`parse_path`] makes such a path).
-    ///
-    /// If it lies in a directory named after containerd's `namespace`, which is where `ctr` puts
-    /// containers, that directory goes with its last container. Every other parent is someone's, as
-    /// a pod's is the kubelet's, and stays.
-    #[must_use]
-    pub fn cgroup(&self, path: &Path, namespace: &str) -> Cgroup {
-        let nodes = self
-            .mounts
-            .iter()
-            .map(|mount| Node { dir: mount.point.join(path), mount: mount.clone() });
-        Cgroup {
-            version: self.version,
-            nodes: nodes.collect(),
-            unified: self
-                .unified
-                .as_ref()
-                .map(|point| point.join(path))
-                .filter(|dir| Some(dir) != self.unified.as_ref()),
-            parent_goes: path.parent() == Some(Path::new(namespace)),
-        }
-    }
-}
-
-/// Superblock options of a v1 mount that are not controllers.
-const GENERIC_OPTIONS: [&str; 7] =
-    ["rw", "ro", "xattr", "noprefix", "clone_children", "nsdelegate", "seclabel"];
-
-/// A mount point as mountinfo writes it: space, tab, newline and backslash as three octal digits.
-fn unescape(field: &str) -> PathBuf {
-    let replaced = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(field.to_owned(), |text, (code, plain)| text.replace(code, plain));
-    PathBuf::from(replaced)
-}
 
 /// Moves this process, which has one thread, to where `files` are: those of [`Cgroup::join_files`].
 ///

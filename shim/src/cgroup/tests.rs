@@ -2,23 +2,12 @@
 //! which counter. The kernel's side of it is tested with real containers.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-
-const HYBRID: &str = "\
-26 25 0:23 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:4 - cgroup cgroup rw,cpu,cpuacct
-27 25 0:24 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
-28 25 0:24 / /other\\040place/memory rw,relatime - cgroup cgroup rw,memory
-29 25 0:25 / /sys/fs/cgroup/systemd rw - cgroup systemd rw,xattr,release_agent=/x,name=systemd
-30 25 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
-31 25 0:27 / /proc rw - proc proc rw
-";
-
-const UNIFIED: &str = "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate";
 
 fn v2(root: &Path) -> Hierarchies {
     let mounts = vec![Mount { controllers: Vec::new(), point: root.to_owned() }];
@@ -44,21 +33,6 @@ fn put(dir: &Path, files: &[(&str, &str)]) {
 
 fn resources(value: serde_json::Value) -> Option<LinuxResources> {
     Some(serde_json::from_value(value).unwrap())
-}
-
-#[test]
-fn a_hybrid_host_is_v1_with_each_controller_once() {
-    let found = Hierarchies::from_mountinfo(HYBRID).unwrap();
-
-    let points: Vec<_> = found.mounts.iter().map(|mount| mount.point.to_str().unwrap()).collect();
-    assert_eq!(found.version, Version::V1);
-    assert_eq!(
-        points,
-        ["/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/systemd"]
-    );
-    assert_eq!(found.mounts[0].controllers, ["cpu", "cpuacct"]);
-    assert_eq!(found.mounts[2].controllers, ["name=systemd"]);
-    assert_eq!(found.unified, Some("/sys/fs/cgroup/unified".into()));
 }
 
 #[test]
@@ -88,21 +62,6 @@ fn a_cgroup_that_is_in_use_in_the_other_tree_of_a_hybrid_host_is_not_taken_over(
     let refused = host.cgroup(Path::new("a"), "ns").refuse_if_in_use();
 
     assert!(matches!(refused, Err(CgroupError::InUse { count: 1, .. })), "{refused:?}");
-}
-
-#[test]
-fn a_host_with_one_tree_is_v2() {
-    assert_eq!(Hierarchies::from_mountinfo(UNIFIED), Some(v2(Path::new("/sys/fs/cgroup"))));
-}
-
-#[test]
-fn a_host_without_cgroups_has_none() {
-    assert_eq!(Hierarchies::from_mountinfo("31 25 0:27 / /proc rw - proc proc rw"), None);
-}
-
-#[test]
-fn an_escaped_mount_point_is_read_back() {
-    assert_eq!(unescape("/a\\040b\\134c"), PathBuf::from("/a b\\c"));
 }
 
 #[test]

@@ -11,9 +11,11 @@
 //!
 //! Knows nothing of KVM. Works on Linux 5.8 or newer (openat2(2), utimensat(2) with `AT_EMPTY_PATH`).
 
+mod answer;
 mod bell;
 mod clock;
 mod errno;
+mod error;
 mod fs;
 mod handles;
 pub mod http;
@@ -24,7 +26,6 @@ mod stdio;
 mod tests;
 
 use std::fmt;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -32,10 +33,11 @@ use abi::boot::Preopen;
 use abi::http::HEAD_BYTES_MAX;
 use abi::{Errno, Handle, Request, SocketKind, layout};
 use rustix::fs::{FileType, fstat};
-use zerocopy::{Immutable, IntoBytes};
 
+pub use self::answer::Answer;
 use self::bell::Bell;
 use self::errno::refusal;
+pub use self::error::Error;
 pub use self::handles::DirAccess;
 use self::handles::{Handles, Object, Role};
 use self::http::{Exchange, Fetch, Incoming, Outgoing};
@@ -70,84 +72,6 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Client")
     }
-}
-
-/// What a call gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The result, as documented on each [`Request`].
-    pub value: u64,
-    /// Bytes at the start of the reply that belong to the answer.
-    pub data_bytes: usize,
-}
-
-/// Why a guest could not be given what it was to have.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The process has no descriptors left, or a standard stream is closed.
-    #[error("duplicate standard stream {}", handle.0)]
-    DuplicateStdio {
-        /// Which.
-        handle: Handle,
-        /// Why.
-        source: io::Error,
-    },
-    /// A standard stream cannot be used.
-    #[error("inspect standard stream {}", handle.0)]
-    InspectStdio {
-        /// Which.
-        handle: Handle,
-        /// Why.
-        source: io::Error,
-    },
-    /// A directory cannot be used.
-    #[error("inspect the directory for guest path {guest_path:?}")]
-    InspectDirectory {
-        /// Where the guest was to see it.
-        guest_path: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// What was to be preopened is something else.
-    #[error("what the guest is to see at {guest_path:?} is no directory")]
-    NotADirectory {
-        /// Where the guest was to see it.
-        guest_path: String,
-    },
-    /// No path of a guest can be this.
-    #[error(
-        "guest path {guest_path:?} of {} bytes must have 1 to {} bytes and no NUL",
-        guest_path.len(),
-        layout::PATH_BYTES_MAX
-    )]
-    GuestPath {
-        /// The path.
-        guest_path: String,
-    },
-    /// A signal for what a guest does would end the process.
-    #[error("catch signal {signal}")]
-    CatchSignal {
-        /// Which.
-        signal: i32,
-        /// Why it cannot be caught.
-        source: io::Error,
-    },
-    /// More was to be granted than the table holds.
-    #[error("a guest has at most {limit} handles here; see the limit of open files (ulimit -n)")]
-    TooManyHandles {
-        /// Most handles.
-        limit: usize,
-    },
-    /// Nothing could be made by which another thread ends a wait of the guest.
-    #[error("make an eventfd")]
-    Bell(#[source] io::Error),
-    /// The head of a request does not go to a guest.
-    #[error("the head of the request takes {bytes} bytes, at most {HEAD_BYTES_MAX} go to a guest")]
-    HeadSize {
-        /// What it takes.
-        bytes: usize,
-    },
 }
 
 impl Host {
@@ -466,25 +390,5 @@ impl Host {
         let described = fs::stat(&object, reply)?;
         let handle = self.handles.insert(object)?;
         Ok(Answer { value: handle.0.into(), ..described })
-    }
-}
-
-impl Answer {
-    /// It is done, and there is nothing to say.
-    const DONE: Self = Self { value: 0, data_bytes: 0 };
-
-    /// `len` bytes were moved to the start of the reply.
-    fn data(len: usize) -> Self {
-        Self { value: len as u64, data_bytes: len }
-    }
-
-    /// Writes `object` to the start of `reply`.
-    ///
-    /// # Errors
-    ///
-    /// [`Errno::TooBig`] if it does not fit.
-    fn of(object: &(impl IntoBytes + Immutable), reply: &mut [u8]) -> Result<Self, Errno> {
-        object.write_to_prefix(reply).map_err(|_| Errno::TooBig)?;
-        Ok(Self { value: 0, data_bytes: size_of_val(object) })
     }
 }

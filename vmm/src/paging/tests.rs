@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::entry::{ACCESSED_DIRTY, NO_EXECUTE, PRESENT, USER, WRITABLE};
+use super::entry::{
+    ACCESSED_DIRTY, ADDRESS, ENTRIES, NO_EXECUTE, PRESENT, TABLE, USER, WRITABLE, flags_of,
+};
 use super::*;
 use crate::memory::Region;
 
