@@ -132,7 +132,7 @@ impl Cri {
         let mut command = Command::new(&self.crictl);
         let endpoint = format!("unix://{}", self.node.socket().display());
         command.arg("--config").arg(self.node.directory().join("crictl.yaml"));
-        command.args(["--timeout", "120s", "--runtime-endpoint", &endpoint]);
+        command.args(["--timeout", "280s", "--runtime-endpoint", &endpoint]);
         command.args(["--image-endpoint", &endpoint]).args(arguments);
         command
     }

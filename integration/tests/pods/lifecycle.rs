@@ -1,16 +1,22 @@
 //! Pods that are stopped and removed, twice, or many at once.
 
+use std::sync::Mutex;
+
 use integration::cri::{Sandbox, container};
 use integration::process::{HANG_LIMIT, wait_until};
+use integration::random::number;
 use integration::{Cri, Sandboxer, require_kvm};
 use serde_json::json;
 
 use super::{pull, remove, sandboxer, start, wait_for_line};
 
-/// How many pods come and go at once, unless `HYPERLIGHT_TEST_PODS` says how many. A hundred take 15 s on two CPUs; on
+/// How many pods are there at once.
+const PODS: usize = 100;
+
+/// How many clients make and remove them, unless `HYPERLIGHT_TEST_CLIENTS` says it. A hundred take 15 s on two CPUs; on
 /// Linux 6.18 every second run takes minutes, one of runc's pods too: threads that yield in a loop, as Go's do, keep the
 /// kernel's own threads from running, and with them its grace periods and writes to the disk.
-const PODS: usize = 20;
+const CLIENTS: u64 = 20;
 
 fn serve(cri: &Cri, reference: &str, name: &str) -> (Sandbox, String) {
     let sandbox = cri.run_pod(&cri.pod(name)).unwrap();
@@ -73,22 +79,32 @@ fn many_pods_come_and_go_at_once() {
     require_kvm!();
     let cri = start();
     let reference = pull(&cri, "tcp_server.rs_p2");
-    let wanted = std::env::var("HYPERLIGHT_TEST_PODS");
-    let count = wanted.map_or(PODS, |count| count.parse().unwrap());
     let (cri, reference) = (&cri, &reference);
-    let pods: Vec<Sandbox> = std::thread::scope(|scope| {
-        let pod = |number| scope.spawn(move || serve(cri, reference, &format!("pod-{number}")).0);
-        let threads: Vec<_> = (0..count).map(pod).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    assert_eq!(cri.node().shims().len(), count, "a shim for each pod");
+    let pods = at_once(0..PODS, |pod| serve(cri, reference, &format!("pod-{pod}")).0);
+    assert_eq!(cri.node().shims().len(), PODS, "a shim for each pod");
     let ready = cri.json(&["pods", "--state", "ready"]).unwrap();
-    assert_eq!(ready["items"].as_array().unwrap().len(), count);
-    std::thread::scope(|scope| {
-        for pod in &pods {
-            scope.spawn(move || remove(cri, pod));
-        }
-    });
+    assert_eq!(ready["items"].as_array().unwrap().len(), PODS);
+    at_once(pods, |pod| remove(cri, &pod));
     assert_eq!(cri.json(&["pods"]).unwrap()["items"], json!([]));
     assert_eq!(cri.json(&["ps", "--all"]).unwrap()["containers"], json!([]));
+}
+
+/// Has the clients do `work` on each of `all`, whichever is free the next.
+fn at_once<T: Send, R: Send>(
+    all: impl IntoIterator<Item = T>,
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    let clients = number("HYPERLIGHT_TEST_CLIENTS").unwrap_or(CLIENTS);
+    let (rest, done) = (Mutex::new(all.into_iter().collect::<Vec<_>>()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(|| {
+                while let Some(one) = { rest.lock().unwrap().pop() } {
+                    let result = work(one);
+                    done.lock().unwrap().push(result);
+                }
+            });
+        }
+    });
+    done.into_inner().unwrap()
 }

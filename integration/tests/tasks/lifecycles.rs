@@ -1,6 +1,6 @@
 //! Many lives of tasks with a process killed at a random moment of each; nothing may be left after any.
 //!
-//! `HYPERLIGHT_TEST_LIFECYCLES` says how many, as 1000, which take four minutes; `HYPERLIGHT_TEST_SEED` repeats what a
+//! `HYPERLIGHT_TEST_LIFECYCLES` says how many; a thousand take four minutes. `HYPERLIGHT_TEST_SEED` repeats what a
 //! failure has printed.
 
 use std::fs;
@@ -21,7 +21,7 @@ struct Lives {
 }
 
 /// How many there are, unless `HYPERLIGHT_TEST_LIFECYCLES` says it.
-const LIVES: u64 = 250;
+const LIVES: u64 = 1000;
 
 /// The longest time from the beginning of a life to the kill: that of an undisturbed one, about.
 const LIFE: Duration = Duration::from_millis(250);
