@@ -254,6 +254,7 @@ mod tests {
         }
         remove(&pod).unwrap();
         assert!(!memory_of(&pod).exists());
+        fs::remove_dir(memory_of(&pod).parent().unwrap()).unwrap();
     }
 
     #[test]

@@ -10,7 +10,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use containerd_shim::{ExitSignal, TtrpcResult};
@@ -26,6 +26,10 @@ use crate::events::timestamp;
 use crate::sandbox::{CreateTask, Sandbox};
 use crate::state::State;
 use crate::task::{any, failed};
+
+/// How long containerd may take to read the last answer: where it has not, and finds the connection closed as well, it
+/// may tell of a failure instead (ttrpc's client takes either).
+const LAST_ANSWER: Duration = Duration::from_millis(250);
 
 /// The service.
 #[derive(Clone)]
@@ -158,7 +162,11 @@ impl Service for SandboxService {
         log::info!(sandbox = request.sandbox_id.as_str(); "shut down");
         let ended = self.sandbox.end_pod().await;
         ended.map_err(|error| failed("shut down sandbox", &error))?;
-        self.exit.signal();
+        let exit = Arc::clone(&self.exit);
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_ANSWER).await;
+            exit.signal();
+        });
         Ok(api::ShutdownSandboxResponse::new())
     }
 

@@ -10,8 +10,8 @@ use std::io;
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 use tokio::process::Command;
 
-/// Has what `command` starts be killed when the thread that starts it ends (`PR_SET_PDEATHSIG`, prctl(2)): that is the
-/// shim's only one that waits for it, or one that does nothing else meanwhile.
+/// Has what `command` starts be killed when the thread that starts it ends (`PR_SET_PDEATHSIG`, prctl(2)). So that must
+/// be one that waits for it: the runtime's single one, or one that blocks meanwhile.
 pub(super) fn end_with_caller(command: &mut Command) {
     let caller = getpid();
     let bind = move || {
