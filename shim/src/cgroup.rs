@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::LinuxResources;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 pub use error::CgroupError;
@@ -225,8 +226,11 @@ impl Cgroup {
         for node in &self.nodes {
             let mut attempt = 1;
             while let Err((dir, source)) = self.make_dir(node) {
-                // A parent that goes with its last container may go while this one comes.
-                if source.kind() != io::ErrorKind::NotFound || attempt == CREATE_ATTEMPTS {
+                // A parent that goes with its last container may go while this one comes: then it is not there, or a
+                // file of it that was opened before is no cgroup's any more.
+                let errno = Errno::from_io_error(&source);
+                let is_gone = matches!(errno, Some(Errno::NOENT | Errno::NODEV));
+                if !is_gone || attempt == CREATE_ATTEMPTS {
                     return Err(CgroupError::Create { dir, source });
                 }
                 attempt += 1;
