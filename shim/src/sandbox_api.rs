@@ -27,9 +27,10 @@ use crate::sandbox::{CreateTask, Sandbox};
 use crate::state::State;
 use crate::task::{any, failed};
 
-/// How long containerd may take to read the last answer: where it has not, and finds the connection closed as well, it
-/// may tell of a failure instead (ttrpc's client takes either).
-const LAST_ANSWER: Duration = Duration::from_millis(250);
+/// How long the server outlives the answer to a shutdown. Until containerd has read that it must not find the connection
+/// closed as well: ttrpc's client takes either, and removing the pod then fails. A shutdown of tasks needs less
+/// (`serve`): there containerd takes a closed connection for the answer, and waits for it.
+const CLOSE_DELAY: Duration = Duration::from_millis(250);
 
 /// The service.
 #[derive(Clone)]
@@ -164,7 +165,7 @@ impl Service for SandboxService {
         ended.map_err(|error| failed("shut down sandbox", &error))?;
         let exit = Arc::clone(&self.exit);
         tokio::spawn(async move {
-            tokio::time::sleep(LAST_ANSWER).await;
+            tokio::time::sleep(CLOSE_DELAY).await;
             exit.signal();
         });
         Ok(api::ShutdownSandboxResponse::new())

@@ -31,7 +31,7 @@ impl Sandbox {
     }
 
     /// Whether a task has a process, or is to have one. The holder of a pod that the shim was left is no task.
-    fn has_process(&self) -> bool {
+    pub(super) fn has_process(&self) -> bool {
         self.lock().values().any(|entry| match entry {
             Entry::Creating(_) => true,
             Entry::Ready(container) | Entry::Deleting(container, _) => {

@@ -193,6 +193,22 @@ async fn a_pod_that_is_shut_down_while_it_is_being_created_ends_when_it_is_there
 }
 
 #[tokio::test]
+async fn the_holder_of_a_pod_alone_keeps_no_server_that_nobody_knows_of() {
+    let (sandbox, mut topics) = sandbox();
+    let (holder, end) = launched(&format!("{UNTIL_START}sleep 60")).await.unwrap();
+    let request = CreateTask { id: "t".to_owned(), ..CreateTask::default() };
+    sandbox.adopt(Arc::new(holder.unannounced()), end, &request);
+    assert!(!sandbox.has_process());
+
+    sandbox.end_pod().await.unwrap();
+    assert!(sandbox.is_empty());
+    assert!(topics().is_empty());
+
+    add(&sandbox, "sleep 60").await;
+    assert!(sandbox.has_process(), "a task does");
+}
+
+#[tokio::test]
 async fn a_task_that_is_deleted_twice_at_once_is_deleted_once() {
     let (sandbox, mut topics) = sandbox();
     let task = add(&sandbox, "exit 3").await;
